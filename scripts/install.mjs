@@ -8,7 +8,9 @@ import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { run } from "./run.mjs";
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const script = fileURLToPath(import.meta.url);
+const root = dirname(dirname(script));
+const lockfile = join(root, "package-lock.json");
 const modules = join(root, "node_modules");
 /** Holds the hash of the lockfile that was installed; written last, so an interrupted install has none. */
 const stamp = join(modules, ".spillway-installed");
@@ -19,7 +21,7 @@ function missing() {
 }
 
 function lockfileHash() {
-  return createHash("sha256").update(readFileSync(join(root, "package-lock.json"))).digest("hex");
+  return createHash("sha256").update(readFileSync(lockfile)).digest("hex");
 }
 
 function isInstalled() {
@@ -60,5 +62,8 @@ function fail(reason) {
 if (process.env.npm_lifecycle_event === "prepare") {
   if (existsSync(modules) && missing().length === 0) note();
 } else if (!isInstalled()) {
-  await install();
+  // One at a time: a second one waits, and so does one that follows an interrupted one whose npm still tidies up. The
+  // kernel drops the lock with the last process that holds it.
+  if (process.argv[2] === "locked") await install();
+  else process.exitCode = await run("flock", ["--no-fork", lockfile, process.execPath, script, "locked"]);
 }
