@@ -1,0 +1,190 @@
+/** The package as its users get it: packed, unpacked elsewhere, imported, type-checked. */
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { delimiter, dirname, join } from "node:path";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+const BUILD_TIMEOUT_MS = 100_000;
+const RUN_TIMEOUT_MS = 30_000;
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const bin = join(root, "node_modules", ".bin");
+const node = join(bin, "node");
+const readText = (path: string) => readFileSync(join(root, path), "utf8");
+const manifest = JSON.parse(readText("package.json"));
+const denoConfig = JSON.parse(readText("deno.json"));
+
+// This runtime may have put itself in the place of Node in PATH (`bun --bun` does), and npm and tsc need the real one.
+const env = {
+  ...process.env,
+  PATH: [bin, ...process.env.PATH!.split(delimiter).filter((folder) => !/[/]bun-node-/.test(folder))].join(delimiter),
+};
+
+/** How this runtime runs a program that asks for nothing but what the README says. */
+const command = process.versions.bun
+  ? [join(bin, "bun")]
+  : process.versions.deno
+  ? [join(bin, "deno"), "run", "--no-prompt", "--allow-ffi"]
+  : [node, "--disable-warning=ExperimentalWarning"];
+
+async function run(program: string, args: readonly string[], cwd: string): Promise<string> {
+  try {
+    return (await promisify(execFile)(program, [...args], { cwd, env })).stdout;
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout: string; stderr: string };
+    throw new Error(`${program} ${args.join(" ")} failed:\n${stdout}${stderr}`);
+  }
+}
+
+describe("the npm package", () => {
+  let work: string;
+  let project: string;
+
+  beforeAll(async () => {
+    work = mkdtempSync(join(tmpdir(), "spillway-package-"));
+    const unpacked = join(work, "package");
+    mkdirSync(unpacked);
+    for (const name of ["package.json", "README.md", "LICENSE", "CHANGELOG.md"]) {
+      copyFileSync(join(root, name), join(unpacked, name));
+    }
+    await run(node, [join(root, "scripts/build.mjs"), join(unpacked, "dist")], root);
+    await run("npm", ["pack", "--ignore-scripts", "--pack-destination", work], unpacked);
+
+    project = join(work, "project");
+    mkdirSync(project);
+    writeFileSync(join(project, "package.json"), JSON.stringify({ private: true, type: "module" }));
+    const tarball = join(work, `spillway-${manifest.version}.tgz`);
+    await run("npm", ["install", "--offline", "--ignore-scripts", "--no-audit", tarball], project);
+  }, BUILD_TIMEOUT_MS);
+
+  afterAll(() => rmSync(work, { recursive: true, force: true }));
+
+  test("holds JavaScript, declarations and documents, and brings nothing else along", () => {
+    const installed = join(project, "node_modules", "spillway");
+    const files = readdirSync(installed, { recursive: true, encoding: "utf8" });
+    expect(files).toEqual(expect.arrayContaining(["LICENSE", "README.md", "CHANGELOG.md"]));
+    const targets = Object.values(manifest.exports).flatMap((entry) => Object.values(entry as object));
+    for (const target of targets) expect(existsSync(join(installed, target)), target).toBe(true);
+    expect(files.filter((name) => /(?<!\.d)\.ts$/.test(name))).toEqual([]);
+    expect(readdirSync(join(project, "node_modules")).filter((name) => !name.startsWith("."))).toEqual(["spillway"]);
+  });
+
+  test("declares each entry point in one file that imports nothing", () => {
+    for (const { types } of Object.values(manifest.exports) as { types: string }[]) {
+      const text = readFileSync(join(project, "node_modules", "spillway", types), "utf8");
+      expect(text.match(/^.*\b(from|import\()\s*["'].*$/gm) ?? [], types).toEqual([]);
+    }
+  });
+
+  test("serves when imported from JavaScript, and lets the process end after stop()", async () => {
+    writeFileSync(
+      join(project, "echo.mjs"),
+      `import { serve } from "spillway";
+       import * as syscalls from "spillway/syscalls";
+       if (typeof syscalls.accept4 !== "function") throw new Error("no accept4");
+       const server = serve({
+         hostname: "127.0.0.1",
+         port: 0,
+         data(connection, bytes) { connection.write(bytes); },
+         close() { stop(); },
+       });
+       async function stop() { await server.stop(); console.log("stopped"); }
+       console.log(server.address.port);`,
+    );
+    const [program, ...args] = command;
+    const child = spawn(program!, [...args, "echo.mjs"], { cwd: project, env, stdio: ["ignore", "pipe", "inherit"] });
+    const exited = once(child, "exit");
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    try {
+      const socket = connect(Number((await lines.next()).value), "127.0.0.1");
+      socket.write("round trip");
+      const [reply] = await once(socket, "data");
+      expect(reply.toString()).toBe("round trip");
+      socket.end();
+      expect((await lines.next()).value).toBe("stopped");
+      expect(await exited).toEqual([0, null]);
+    } finally {
+      child.kill("SIGKILL");
+    }
+  }, RUN_TIMEOUT_MS);
+
+  test("type-checks in Deno, and in TypeScript without the types of any runtime", async () => {
+    writeFileSync(
+      join(project, "consumer.ts"),
+      `import { serve } from "spillway";
+       import { close } from "spillway/syscalls";
+       const server = serve({
+         hostname: "127.0.0.1",
+         port: 0,
+         data(connection, bytes: Uint8Array) {
+           const below: boolean = connection.write(bytes);
+           if (!below) connection.pause();
+         },
+       });
+       const stopped: Promise<unknown> = server.stop();
+       const result: number = close(0);
+       // @ts-expect-error: a port is a number
+       serve({ port: "80" });
+       export { result, stopped };`,
+    );
+    await run(join(bin, "deno"), ["check", "consumer.ts"], project);
+    // Not named tsconfig.json, which Deno would read. Declarations are checked too: skipLibCheck is off.
+    const language = { module: "NodeNext", target: "ES2024", lib: ["ES2024", "ESNext.Disposable"], types: [] };
+    const compilerOptions = { ...language, strict: true, noEmit: true };
+    writeFileSync(join(project, "tsconfig.check.json"), JSON.stringify({ compilerOptions, files: ["consumer.ts"] }));
+    await run(node, [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.check.json"], project);
+  }, RUN_TIMEOUT_MS);
+});
+
+describe("the manifests", () => {
+  test("package.json and deno.json agree on version, license and entry points", () => {
+    expect(denoConfig.version).toBe(manifest.version);
+    expect(denoConfig.license).toBe(manifest.license);
+    expect(Object.keys(denoConfig.exports)).toEqual(Object.keys(manifest.exports));
+  });
+
+  test("the changelog has a section for the version", () => {
+    expect(readText("CHANGELOG.md")).toContain(`\n## [${manifest.version}]`);
+  });
+
+  test("there are no run-time dependencies", () => {
+    const kinds = ["dependencies", "optionalDependencies", "peerDependencies", "bundleDependencies"];
+    expect(kinds.filter((kind) => kind in manifest)).toEqual([]);
+    expect(denoConfig.imports).toBeUndefined();
+  });
+
+  test("development tools are pinned, and the lockfile names no registry's host", () => {
+    const versions: string[] = Object.values(manifest.devDependencies);
+    expect(versions.filter((version) => !/^\d+\.\d+\.\d+$/.test(version))).toEqual([]);
+    expect(readText("package-lock.json")).not.toMatch(/"resolved"/);
+  });
+
+  test("every npm command in the README exists", () => {
+    const text = readText("README.md");
+    const commands = [...text.matchAll(/\bnpm (?:run ([\w:-]+)|(test|start)\b)/g)].map(([, name, short]) =>
+      name ?? short
+    );
+    expect(commands).toEqual(expect.arrayContaining(["start", "test"]));
+    expect(commands.filter((name) => !(name! in manifest.scripts))).toEqual([]);
+  });
+
+  test("Deno reads no tsconfig.json, which would change what it checks", () => {
+    expect(existsSync(join(root, "tsconfig.json"))).toBe(false);
+  });
+});
