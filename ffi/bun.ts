@@ -1,4 +1,6 @@
 import { type Backend, type CType, type Functions, LIBC_NAME, type SymbolTable } from "./backend.ts";
+import type { Host, ParkerOptions } from "./host_types.ts";
+import { ThreadParker, type Threads, type Timers } from "./parker.ts";
 
 type BunFFI = typeof import("bun:ffi");
 
@@ -27,3 +29,51 @@ export const backend: Backend = {
     return BigInt(bunFFI().ptr(view));
   },
 };
+
+/** The encoder's own array could move once its address has reached C: it may be small. */
+function encode(text: string): Uint8Array<ArrayBuffer> {
+  const encoded = new TextEncoder().encode(text);
+  const bytes = new Uint8Array(new ArrayBuffer(encoded.byteLength));
+  bytes.set(encoded);
+  return bytes;
+}
+
+/** What Bun gives besides libc. */
+export const host: Host = {
+  parkerDescriptors: 2,
+  now(): number {
+    return performance.now();
+  },
+  macrotask(task: () => void): void {
+    setImmediate(task);
+  },
+  microtask(task: () => void): void {
+    queueMicrotask(task);
+  },
+  encode,
+  decode(bytes: Uint8Array): string {
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+  },
+  diagnose(line: string): void {
+    try {
+      process.getBuiltinModule("node:fs").writeSync(2, `${line}\n`);
+    } catch {
+      // Nobody reads the diagnostics, and there is no other place to say so.
+    }
+  },
+  createParker(options: ParkerOptions): ThreadParker {
+    const { Worker } = process.getBuiltinModule("node:worker_threads") as unknown as Pick<Threads, "Worker">;
+    return new ThreadParker(options, process.getBuiltinModule("node:timers") as unknown as Timers, {
+      Worker,
+      poll: POLL,
+      sliceMs: SLICE_MS,
+    });
+  },
+};
+
+/** Bun ends while a thread of its is in a foreign call, so this only says how long a forgotten parker keeps one. */
+const SLICE_MS = 30_000;
+
+const POLL = `process.getBuiltinModule("bun:ffi").dlopen("${LIBC_NAME}", {
+  poll: { args: ["ptr", "u32", "i32"], returns: "i32" },
+}).symbols.poll`;

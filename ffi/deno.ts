@@ -1,11 +1,16 @@
-import {
-  type Backend,
-  type CType,
-  type Functions,
-  LIBC_NAME,
-  type SymbolTable,
-  UnavailableError,
-} from "./backend.ts";
+import { type Backend, type CType, type Functions, LIBC_NAME, type SymbolTable, UnavailableError } from "./backend.ts";
+import type { Host, ParkerOptions } from "./host_types.ts";
+import { BaseParker, POLL_RETRY_MS, pollfd, type Timer, type Timers } from "./parker.ts";
+
+// Deno's global scope, which its types package leaves out.
+declare const performance: { now(): number };
+declare const queueMicrotask: (task: () => void) => void;
+declare const setImmediate: (task: () => void) => unknown;
+declare const TextEncoder: new () => { encode(text: string): Uint8Array<ArrayBuffer> };
+declare const TextDecoder: new (
+  label: string,
+  options: { ignoreBOM: boolean },
+) => { decode(bytes: Uint8Array): string };
 
 const TYPE: Readonly<Record<CType, Deno.NativeType>> = { i32: "i32", u32: "u32", buffer: "buffer", pointer: "pointer" };
 
@@ -16,17 +21,7 @@ export const backend: Backend = {
     for (const [name, { parameters, result }] of Object.entries(table)) {
       definitions[name] = { parameters: parameters.map((type) => TYPE[type]), result: TYPE[result] };
     }
-    try {
-      return Deno.dlopen(LIBC_NAME, definitions).symbols as unknown as Functions<T>;
-    } catch (cause) {
-      // Without a terminal to ask on, a missing permission is an error at once.
-      if (!(cause instanceof Deno.errors.NotCapable)) throw cause;
-      throw new UnavailableError(
-        "permission",
-        "Deno refuses foreign functions; run with --allow-ffi (unscoped: errno is read by address)",
-        { cause },
-      );
-    }
+    return open(definitions) as unknown as Functions<T>;
   },
 
   int32At(pointer: unknown): Int32Array {
@@ -37,3 +32,126 @@ export const backend: Backend = {
     return Deno.UnsafePointer.value(Deno.UnsafePointer.of(view as Uint8Array<ArrayBuffer>));
   },
 };
+
+function open<const T extends Deno.ForeignLibraryInterface>(definitions: T): Deno.StaticForeignLibraryInterface<T> {
+  try {
+    return Deno.dlopen(LIBC_NAME, definitions).symbols;
+  } catch (cause) {
+    // Without a terminal to ask on, a missing permission is an error at once.
+    if (!(cause instanceof Deno.errors.NotCapable)) throw cause;
+    throw new UnavailableError(
+      "permission",
+      "Deno refuses foreign functions; run with --allow-ffi (unscoped: errno is read by address)",
+      { cause },
+    );
+  }
+}
+
+/** Deno's own modules of Node's name; not an import, which a bundler would hoist. */
+function builtin(name: string): unknown {
+  return (globalThis as unknown as { process: { getBuiltinModule(name: string): unknown } }).process
+    .getBuiltinModule(name);
+}
+
+/** What Deno gives besides libc. */
+export const host: Host = {
+  parkerDescriptors: 0,
+  now(): number {
+    return performance.now();
+  },
+  macrotask(task: () => void): void {
+    setImmediate(task);
+  },
+  microtask(task: () => void): void {
+    queueMicrotask(task);
+  },
+  encode(text: string): Uint8Array<ArrayBuffer> {
+    return new TextEncoder().encode(text);
+  },
+  decode(bytes: Uint8Array): string {
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+  },
+  diagnose(line: string): void {
+    try {
+      Deno.stderr.writeSync(new TextEncoder().encode(`${line}\n`));
+    } catch {
+      // Nobody reads the diagnostics, and there is no other place to say so.
+    }
+  },
+  createParker(options: ParkerOptions): PollParker {
+    return new PollParker(options);
+  },
+};
+
+/** How long a poll stays in the kernel where it can be unreferenced, and where it cannot. */
+const SLICE_MS = 30_000;
+const SLICE_HOLDING_MS = 1_000;
+
+/**
+ * The part of Deno's core that ends a promise's hold on the process. Internal, so it may be missing in another version:
+ * then an unreferenced poll holds the process until its slice is over.
+ */
+interface Core {
+  refOpPromise?(promise: Promise<unknown>): void;
+  unrefOpPromise?(promise: Promise<unknown>): void;
+}
+
+/**
+ * Waits with poll(2) as a `nonblocking` foreign call, which Deno runs on a thread of its pool. One poll is under way at
+ * a time and serves every park until it returns. errno is not read: it would be another thread's.
+ */
+class PollParker extends BaseParker {
+  readonly ready: Promise<void> = Promise.resolve();
+  readonly #poll: (fds: Int32Array<ArrayBuffer>, count: number, timeoutMs: number) => Promise<number>;
+  readonly #core: Core | undefined;
+  readonly #fds: Int32Array<ArrayBuffer>;
+  #waiting: Promise<void> | undefined;
+  #operation: Promise<number> | undefined;
+  #retry: Timer | undefined;
+
+  constructor(options: ParkerOptions) {
+    super(options, builtin("node:timers") as Timers);
+    this.#fds = pollfd(options.epollFd);
+    this.#poll = open({ poll: { parameters: ["buffer", "u32", "i32"], result: "i32", nonblocking: true } }).poll;
+    const { internal } = Deno as unknown as { internal: symbol };
+    this.#core = (Deno as unknown as Record<symbol, { core?: Core } | undefined>)[internal]?.core;
+  }
+
+  protected override watch(): void {
+    if (this.#operation !== undefined || this.#retry !== undefined) return;
+    const operation = this.#poll(this.#fds, 1, this.#core?.unrefOpPromise ? SLICE_MS : SLICE_HOLDING_MS);
+    this.#operation = operation;
+    this.#waiting = operation.then(this.#returned);
+  }
+
+  protected override hold(keepAlive: boolean): void {
+    if (keepAlive) this.#retry?.ref();
+    else this.#retry?.unref();
+    if (this.#operation === undefined) return;
+    if (keepAlive) this.#core?.refOpPromise?.(this.#operation);
+    else this.#core?.unrefOpPromise?.(this.#operation);
+  }
+
+  protected override async end(): Promise<void> {
+    this.timers.clearTimeout(this.#retry);
+    if (this.#operation === undefined) return;
+    this.options.nudge();
+    this.hold(true);
+    await this.#waiting;
+  }
+
+  readonly #returned = (ready: number): void => {
+    this.#operation = undefined;
+    if (!this.parked) return;
+    if (ready > 0) return this.fire();
+    // By a timer also at the end of a slice: a poll that cannot be unreferenced lets an unreferenced parker's process
+    // end here.
+    this.#retry = this.timers.setTimeout(() => {
+      this.#retry = undefined;
+      if (!this.parked) return;
+      this.watch();
+      this.hold(this.holds);
+    }, ready === 0 ? 0 : POLL_RETRY_MS);
+    this.hold(this.holds);
+  };
+}

@@ -2,9 +2,10 @@
  * Picks the runtime's way to call C, once and lazily.
  */
 import { type Backend, UnavailableError } from "./backend.ts";
-import { backend as bunBackend } from "./bun.ts";
-import { backend as denoBackend } from "./deno.ts";
-import { backend as nodeBackend } from "./node.ts";
+import { backend as bunBackend, host as bunHost } from "./bun.ts";
+import { backend as denoBackend, host as denoHost } from "./deno.ts";
+import type { Host } from "./host_types.ts";
+import { backend as nodeBackend, host as nodeHost } from "./node.ts";
 
 /** A runtime that this module knows how to call C in. */
 export type Runtime = "deno" | "bun" | "node";
@@ -29,17 +30,29 @@ export function cpu(): Cpu {
 
 /** @throws {UnavailableError} If this is not Linux on x86-64 or aarch64. */
 export function backend(): Backend {
+  return select().backend;
+}
+
+/** @throws {UnavailableError} If this is not Linux on x86-64 or aarch64. */
+export function host(): Host {
+  return select().host;
+}
+
+function select(): { backend: Backend; host: Host } {
   const platform: unknown = globalThis.process?.platform;
   if (platform !== "linux") {
-    throw new UnavailableError("platform", `epoll is Linux only and this is ${platform}; run in a Linux container or VM`);
+    throw new UnavailableError(
+      "platform",
+      `epoll is Linux only and this is ${platform}; run in a Linux container or VM`,
+    );
   }
   cpu();
   switch (runtime()) {
     case "deno":
-      return denoBackend;
+      return { backend: denoBackend, host: denoHost };
     case "bun":
-      return bunBackend;
+      return { backend: bunBackend, host: bunHost };
     case "node":
-      return nodeBackend;
+      return { backend: nodeBackend, host: nodeHost };
   }
 }
