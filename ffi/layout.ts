@@ -214,12 +214,15 @@ export function decodeTcpInfo(tcpInfo: Uint8Array): {
 
 /** An array of `struct pollfd`: 8 bytes each. Source: poll(2). */
 export class PollSet {
+  /** How many entries there are. */
+  readonly capacity: number;
   /** What poll(2) is handed. Never resized. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly #view: DataView;
 
   /** For up to `capacity` descriptors. */
   constructor(capacity: number) {
+    this.capacity = capacity;
     this.bytes = allocate(8 * capacity);
     this.#view = new DataView(this.bytes.buffer);
   }

@@ -22,6 +22,7 @@ import { host } from "./host.ts";
 import {
   decodeRlimit,
   encodeRlimit,
+  epollEventLayout,
   type IoVector,
   type MessageHeader,
   type PollSet,
@@ -34,6 +35,7 @@ import { LIBC } from "./symbols.ts";
 let bound: Functions<typeof LIBC> | undefined;
 // The calling thread's errno: each thread evaluates this module for itself.
 let errnoView: Int32Array = new Int32Array(1);
+let eventWords = 0; // of one struct epoll_event
 
 function libc(): Functions<typeof LIBC> {
   return bound ?? bindLibc();
@@ -43,18 +45,29 @@ function bindLibc(): Functions<typeof LIBC> {
   const { open, int32At } = backend();
   const functions = open(LIBC);
   errnoView = int32At(functions.__errno_location());
+  eventWords = epollEventLayout().words;
   return bound = functions;
 }
 
+/** Stands for an errno that was overwritten by 0: `-0` would pass for success. No kernel returns it. */
+const LOST_ERRNO = 4095;
+
 /** Reads errno in the same expression as the call: any other call, even an allocation, may change it. */
 function checked(result: number): number {
-  return result === -1 ? -errnoView[0]! : result;
+  return result === -1 ? -(errnoView[0]! || LOST_ERRNO) : result;
 }
 
 const MAX_TRANSFER_BYTES = 0x7fff_f000; // the kernel moves no more in one call: read(2), NOTES
 
 function lengthOf(view: Uint8Array): number {
   return Math.min(view.byteLength, MAX_TRANSFER_BYTES);
+}
+
+/** Sending nothing is legal, but not what the owner of a detached buffer meant; and only Node refuses it by itself. */
+function assertAttached(source: Uint8Array, call: string): void {
+  if (source.byteLength === 0 && (source.buffer as ArrayBuffer).detached) {
+    throw new TypeError(`Cannot call ${call}(2) with a detached buffer: its bytes are gone`);
+  }
 }
 
 /** Bun turns `undefined` into 0, and 0 is somebody's descriptor. */
@@ -68,6 +81,13 @@ function assertFd(fd: number, call: string): void {
 function assertRoom(target: Uint8Array, call: string): void {
   if (target.byteLength === 0) {
     throw new RangeError(`Cannot call ${call}(2) with an empty buffer: 0 means end of stream`);
+  }
+}
+
+/** C takes its caller's word for how many elements there are: it would read or fill what lies behind the array. */
+function assertElements(available: number, needed: number, call: string): void {
+  if (!(available >= needed)) {
+    throw new RangeError(`Cannot call ${call}(2) on ${available} elements: it needs ${needed}`);
   }
 }
 
@@ -96,10 +116,11 @@ export function socket(domain: number, type: number, protocol: number): number {
 /**
  * Makes two connected sockets: socketpair(2).
  *
- * @param pair Filled with two descriptors that the caller owns.
+ * @param pair Filled with two descriptors that the caller owns; after a failure its content means nothing.
  * @returns 0 or `-errno`.
  */
 export function socketpair(domain: number, type: number, protocol: number, pair: Int32Array): number {
+  assertElements(pair.length, 2, "socketpair");
   return checked(libc().socketpair(domain, type, protocol, pair));
 }
 
@@ -258,6 +279,7 @@ export function recv(fd: number, target: Uint8Array, flags: number = 0): number 
  */
 export function send(fd: number, source: Uint8Array, flags: number = 0): number {
   assertFd(fd, "send");
+  assertAttached(source, "send");
   const c = libc();
   const sent = checked(c.send(fd, source, lengthOf(source), flags));
   return isDoubtful(sent, PLAUSIBLE.send) ? afterDoubt(checked(c.send(fd, source, lengthOf(source), flags))) : sent;
@@ -271,6 +293,7 @@ export function send(fd: number, source: Uint8Array, flags: number = 0): number 
  */
 export function recvmsg(fd: number, message: MessageHeader, flags: number = 0): number {
   assertFd(fd, "recvmsg");
+  assertElements(message.vector.count, 1, "recvmsg");
   const c = libc();
   const received = checked(c.recvmsg(fd, message.bytes, flags));
   return isDoubtful(received, PLAUSIBLE.recv) ? afterDoubt(checked(c.recvmsg(fd, message.bytes, flags))) : received;
@@ -318,6 +341,7 @@ export function read(fd: number, target: Uint8Array): number {
  */
 export function write(fd: number, source: Uint8Array): number {
   assertFd(fd, "write");
+  assertAttached(source, "write");
   return checked(libc().write(fd, source, lengthOf(source)));
 }
 
@@ -344,6 +368,7 @@ export function epollCtl(epollFd: number, operation: number, fd: number, event: 
   assertFd(epollFd, "epoll_ctl");
   assertFd(fd, "epoll_ctl");
   const c = libc();
+  if (event !== null) assertElements(event.length, eventWords, "epoll_ctl");
   const result = checked(c.epoll_ctl(epollFd, operation, fd, event));
   return isDoubtful(result, PLAUSIBLE.epollCtl) ? checked(c.epoll_ctl(epollFd, operation, fd, event)) : result;
 }
@@ -358,6 +383,7 @@ export function epollCtl(epollFd: number, operation: number, fd: number, event: 
 export function epollWait(epollFd: number, events: Uint32Array, maxEvents: number, timeoutMs: number): number {
   assertFd(epollFd, "epoll_wait");
   const c = libc();
+  assertElements(events.length, eventWords * maxEvents, "epoll_wait");
   const count = checked(c.epoll_wait(epollFd, events, maxEvents, timeoutMs));
   return isDoubtful(count, PLAUSIBLE.epollWait) ? checked(c.epoll_wait(epollFd, events, maxEvents, timeoutMs)) : count;
 }
@@ -435,6 +461,7 @@ export function unlink(path: string): number {
  * @returns How many descriptors have events, or `-errno`.
  */
 export function poll(set: PollSet, count: number, timeoutMs: number): number {
+  assertElements(set.capacity, count, "poll");
   return checked(libc().poll(set.bytes, count, timeoutMs));
 }
 
@@ -445,6 +472,7 @@ export function poll(set: PollSet, count: number, timeoutMs: number): number {
  * @returns 0 or `-errno`.
  */
 export function pipe2(pair: Int32Array, flags: number): number {
+  assertElements(pair.length, 2, "pipe2");
   return checked(libc().pipe2(pair, flags));
 }
 

@@ -1,0 +1,71 @@
+/** Descriptors in tests: who owns one, and that none is left behind. */
+import { readdirSync, readlinkSync } from "node:fs";
+import { afterEach, beforeAll, beforeEach, expect } from "vitest";
+import { errnoName, expectValue } from "../../ffi/errno.ts";
+import { close } from "../../ffi/syscalls.ts";
+
+const SETTLE_MS = 2_000;
+
+/** What every descriptor of this process means, one entry each, such as `"socket:[4711]"`. */
+export function openDescriptors(): string[] {
+  const targets: string[] = [];
+  for (const name of readdirSync("/proc/self/fd")) {
+    try {
+      targets.push(readlinkSync(`/proc/self/fd/${name}`));
+    } catch {
+      // The descriptor that readdirSync itself had open
+    }
+  }
+  return targets.filter((target) => !/^\/proc\/\d+\/fd$/.test(target)).sort();
+}
+
+/** The entries of `after` that `before` does not have, counting equal ones. */
+function added(before: readonly string[], after: readonly string[]): string[] {
+  const left = [...before];
+  return after.filter((target) => {
+    const at = left.indexOf(target);
+    if (at !== -1) left.splice(at, 1);
+    return at === -1;
+  });
+}
+
+const owned = new Set<number>();
+
+/** `fd`, closed when the test ends; throws where the call that should have made it returned `-errno`. */
+export function own(fd: number): number {
+  owned.add(expectValue(fd, "make a descriptor for a test", "the call"));
+  return fd;
+}
+
+/** Closes a descriptor of {@linkcode own} before the test ends. */
+export function closeNow(fd: number): void {
+  expect(owned.delete(fd), `descriptor ${fd} is closed by its owner, once`).toBe(true);
+  expect(outcome(close(fd))).toBe(0);
+}
+
+/** `result`, with `-errno` as its name: `"-EAGAIN"`. */
+export function outcome(result: number): number | string {
+  return result < 0 ? `-${errnoName(-result)}` : result;
+}
+
+/**
+ * Every test of this file ends with the descriptors it began with, once those of {@linkcode own} are closed. Called at
+ * the top of a test file. What the runtime opens for a moment is waited for.
+ */
+export function expectNoLeak(): void {
+  let before: string[] = [];
+  // Deno opens some of its own at the first child process or timer.
+  beforeAll(() => new Promise<void>((resolve) => setTimeout(resolve)));
+  beforeEach(() => {
+    before = openDescriptors();
+  });
+  afterEach(async () => {
+    for (const fd of owned) close(fd);
+    owned.clear();
+    const deadline = performance.now() + SETTLE_MS;
+    while (added(before, openDescriptors()).length > 0 && performance.now() < deadline) {
+      await new Promise<void>((resolve) => setTimeout(resolve, 1));
+    }
+    expect(added(before, openDescriptors()), "descriptors left open by this test").toEqual([]);
+  });
+}
