@@ -72,15 +72,22 @@ export const SOCKADDR_MAX_BYTES = 110;
 /** Longest path of a Unix socket, without the terminating NUL: `sun_path` is 108 bytes. Source: linux/un.h. */
 export const UNIX_PATH_MAX_BYTES = 107;
 
+const SOCKADDR_IN_BYTES = 16;
+const SOCKADDR_IN6_BYTES = 28;
+
 /**
  * Writes a `struct sockaddr`: 16 bytes for IPv4, 28 for IPv6, and as many as the path needs for a Unix socket.
  *
- * Family in host order, port and address in network order. Source: ip(7), ipv6(7) and unix(7), "Address format".
+ * Family in host order, port and address in network order. Source: ip(7), ipv6(7) and unix(7), "Address format". A Unix
+ * path that is too long is the kernel's to refuse: {@linkcode UNIX_PATH_MAX_BYTES}.
+ *
+ * @throws {RangeError} If the port is not 0 to 65535, or the address not 4 or 16 bytes, as the family has it.
  */
 export function encodeSockaddr(fields: SockaddrFields): Uint8Array<ArrayBuffer> {
   switch (fields.family) {
     case "inet": {
-      const sockaddr = allocate(16);
+      assertEndpoint(fields, 4);
+      const sockaddr = allocate(SOCKADDR_IN_BYTES);
       const view = new DataView(sockaddr.buffer);
       view.setUint16(0, AF.inet, true);
       view.setUint16(2, fields.port);
@@ -88,7 +95,8 @@ export function encodeSockaddr(fields: SockaddrFields): Uint8Array<ArrayBuffer> 
       return sockaddr;
     }
     case "inet6": {
-      const sockaddr = allocate(28);
+      assertEndpoint(fields, 16);
+      const sockaddr = allocate(SOCKADDR_IN6_BYTES);
       const view = new DataView(sockaddr.buffer);
       view.setUint16(0, AF.inet6, true);
       view.setUint16(2, fields.port);
@@ -107,20 +115,34 @@ export function encodeSockaddr(fields: SockaddrFields): Uint8Array<ArrayBuffer> 
   }
 }
 
+/** A number that does not fit would be cut to another port, and a short address filled up with zeros. */
+function assertEndpoint({ port, address }: InetFields | Inet6Fields, addressBytes: number): void {
+  if (!(Number.isInteger(port) && port >= 0 && port <= 65_535)) {
+    throw new RangeError(`Cannot encode port ${port}: it must be 0 to 65535`);
+  }
+  if (address.byteLength !== addressBytes) {
+    throw new RangeError(`Cannot encode an address of ${address.byteLength} bytes: it must be ${addressBytes}`);
+  }
+}
+
 /**
  * Reads a `struct sockaddr`. The result shares no memory with it.
  *
  * @param sockaddr What the kernel filled in.
- * @param length How many bytes of it the kernel says it filled.
- * @throws {RangeError} If the family is none of the three.
+ * @param length How many bytes of it the kernel says it filled. It gives none for a connected stream (recvmsg(2)), nor
+ * for a peer without a name.
+ * @throws {RangeError} If the family is none of the three, or the address not whole.
  */
 export function decodeSockaddr(sockaddr: Uint8Array, length: number): SockaddrFields {
   const view = new DataView(sockaddr.buffer, sockaddr.byteOffset, sockaddr.byteLength);
+  assertFilled(length, 2); // what lies behind is left from an earlier call
   const family = view.getUint16(0, true);
   switch (family) {
     case AF.inet:
+      assertFilled(length, SOCKADDR_IN_BYTES);
       return { family: "inet", address: sockaddr.slice(4, 8), port: view.getUint16(2) };
     case AF.inet6:
+      assertFilled(length, SOCKADDR_IN6_BYTES);
       return {
         family: "inet6",
         address: sockaddr.slice(8, 24),
@@ -135,6 +157,12 @@ export function decodeSockaddr(sockaddr: Uint8Array, length: number): SockaddrFi
     }
     default:
       throw new RangeError(`Cannot decode a socket address: family ${family} is none of AF_UNIX, AF_INET, AF_INET6`);
+  }
+}
+
+function assertFilled(length: number, needed: number): void {
+  if (length < needed) {
+    throw new RangeError(`Cannot decode a socket address: the kernel filled ${length} bytes of at least ${needed}`);
   }
 }
 
@@ -170,13 +198,22 @@ export const RLIMIT_BYTES = 16;
 
 const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
 
-/** Writes a `struct rlimit`. */
+/**
+ * Writes a `struct rlimit`.
+ *
+ * @throws {RangeError} If a limit is neither a non-negative integer nor `Infinity`.
+ */
 export function encodeRlimit({ soft, hard }: Rlimit): Uint8Array<ArrayBuffer> {
   const rlimit = allocate(RLIMIT_BYTES);
-  const words = new BigUint64Array(rlimit.buffer);
-  words[0] = soft === Infinity ? RLIM_INFINITY : BigInt(soft);
-  words[1] = hard === Infinity ? RLIM_INFINITY : BigInt(hard);
+  new BigUint64Array(rlimit.buffer).set([encodeLimit(soft), encodeLimit(hard)]);
   return rlimit;
+}
+
+/** Refuses -1, which as 64 bits would be no limit at all. */
+function encodeLimit(limit: number): bigint {
+  if (limit === Infinity) return RLIM_INFINITY;
+  if (Number.isInteger(limit) && limit >= 0) return BigInt(limit);
+  throw new RangeError(`Cannot encode a limit of ${limit}: it must be a non-negative integer or Infinity`);
 }
 
 /** Reads a `struct rlimit`. */
@@ -269,10 +306,16 @@ export class IoVector {
     return this.#chunks.length;
   }
 
-  /** Adds a chunk, which must not be empty. Returns false where there is no room. */
+  /**
+   * Adds a chunk. Returns false where there is no room.
+   *
+   * @throws {RangeError} If `chunk` is empty or detached.
+   */
   push(chunk: Uint8Array): boolean {
+    if (chunk.byteLength === 0) throw new RangeError("Cannot add an empty chunk to an IoVector: it has no address");
     const at = 16 * this.#chunks.length;
     if (at === this.bytes.byteLength) return false;
+    void chunk.buffer; // Bun moves a small array the first time this is asked for, so before its address is taken
     this.#view.setBigUint64(at, backend().addressOf(chunk), true);
     this.#view.setBigUint64(at + 8, BigInt(chunk.byteLength), true);
     this.#chunks.push(chunk);
