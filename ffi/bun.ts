@@ -41,6 +41,9 @@ function encode(text: string): Uint8Array<ArrayBuffer> {
 /** What Bun gives besides libc. */
 export const host: Host = {
   parkerDescriptors: 2,
+  settlingDescriptors(): number {
+    return 0;
+  },
   now(): number {
     return performance.now();
   },

@@ -41,6 +41,8 @@ export interface ParkerOptions {
 export interface Host {
   /** How many descriptors a parker may open, helper thread included. Counted as ours before clients are admitted. */
   readonly parkerDescriptors: number;
+  /** How many descriptors the runtime is about to open for itself, whatever this process does. */
+  settlingDescriptors(): number;
   /** Milliseconds of the monotonic clock, with a fraction. */
   now(): number;
   /** Runs `task` after the runtime has had a round of its own: timers, promises, I/O, signals. Keeps the process alive. */

@@ -61,6 +61,9 @@ export const host: Host = {
   get parkerDescriptors(): number {
     return canUseLibuv() ? 0 : 5;
   },
+  settlingDescriptors(): number {
+    return 0;
+  },
   now(): number {
     return performance.now();
   },

@@ -1,0 +1,96 @@
+/**
+ * The flags that every example takes, and how each ends: shared so that the examples show only servers.
+ */
+import process from "node:process";
+import { parseArgs, type ParseArgsConfig } from "node:util";
+import type { Server, ServerOptions, Trigger } from "../mod.ts";
+
+const FLAGS = {
+  "host": { type: "string", default: "127.0.0.1" },
+  "port": { type: "string" },
+  "path": { type: "string" },
+  "trigger": { type: "string", default: "level" },
+  "max-connections": { type: "string" },
+  "headroom": { type: "string" },
+  "reserve": { type: "string" },
+  "help": { type: "boolean", short: "h", default: false },
+} as const satisfies ParseArgsConfig["options"];
+
+/** Flags of the overload engine, which is not there yet. */
+const NOT_BUILT = ["overload", "grace-ms", "refuse"];
+
+const HELP = `
+  --host ADDRESS         IPv4 or IPv6 address to listen on (127.0.0.1)
+  --port N               port to listen on, 0 for any
+  --path PATH            Unix socket to listen on instead
+  --trigger level|edge   how sockets are watched (level)
+  --max-connections N    clients served at a time; more are refused
+  --headroom N           descriptors left free for the runtime
+  --reserve N            idle descriptors to refuse clients with when none is left
+`;
+
+/** Ends the process with code 2 for a command line that cannot be meant. */
+function refuse(reason: string): never {
+  console.error(`${reason} (--help lists the flags)`);
+  process.exit(2);
+}
+
+function integer(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^\d+$/.test(text)) refuse(`--${flag} takes a whole number, not "${text}"`);
+  return Number(text);
+}
+
+/** Where to listen and how, from the command line; `defaultPort` if it names none. */
+export function serverOptions(
+  defaultPort: number,
+): Pick<ServerOptions, "hostname" | "port" | "path" | "trigger" | "maxConnections" | "headroom" | "reserve"> {
+  const given = process.argv.slice(2);
+  for (const name of NOT_BUILT) {
+    if (given.some((flag) => flag === `--${name}` || flag.startsWith(`--${name}=`))) {
+      refuse(`--${name} is not built yet`);
+    }
+  }
+  const flags = parse(given);
+  if (flags.help) {
+    console.log(`Flags:${HELP}`);
+    process.exit(0);
+  }
+  const port = integer("port", flags.port);
+  if (flags.path !== undefined && port !== undefined) refuse("--path and --port exclude each other");
+  if (flags.trigger !== "level" && flags.trigger !== "edge") {
+    refuse(`--trigger is level or edge, not "${flags.trigger}"`);
+  }
+  const place = flags.path !== undefined ? { path: flags.path } : { hostname: flags.host, port: port ?? defaultPort };
+  return {
+    ...place,
+    trigger: flags.trigger satisfies Trigger,
+    maxConnections: integer("max-connections", flags["max-connections"]),
+    headroom: integer("headroom", flags.headroom),
+    reserve: integer("reserve", flags.reserve),
+  };
+}
+
+function parse(given: string[]) {
+  try {
+    return parseArgs({ args: given, options: FLAGS, strict: true }).values;
+  } catch (error) {
+    return refuse((error as Error).message.split(". ")[0]!);
+  }
+}
+
+/** Starts a server, says where it listens, and stops it gracefully on SIGTERM and SIGINT, with exit code 0. */
+export function runServer(start: () => Server<unknown>): void {
+  let server: Server<unknown>;
+  try {
+    server = start();
+  } catch (error) {
+    // A wrong option is the command line's fault, anything else the machine's.
+    console.error((error as Error).message);
+    process.exit(error instanceof TypeError || error instanceof RangeError ? 2 : 1);
+  }
+  console.log(`listening on ${server.url}`);
+  const stop = () => server.stop();
+  process.once("SIGTERM", stop);
+  process.once("SIGINT", stop);
+}

@@ -1,0 +1,39 @@
+/**
+ * Network servers straight on Linux epoll, for Deno, Bun and Node 26, that keep their promises when descriptors run out.
+ *
+ * {@linkcode serve} is what most people need. Below it, each usable by itself: {@linkcode EventLoop},
+ * {@linkcode Acceptor}, {@linkcode Connection} and {@linkcode Poller}; and libc's functions in `./syscalls`.
+ *
+ * ```ts
+ * import { serve } from "@spillway/epoll";
+ *
+ * const server = serve({ port: 7007, data: (connection, bytes) => connection.write(bytes) });
+ * console.log(`listening on ${server.url}`);
+ * ```
+ *
+ * Linux on x86-64 or aarch64 only: elsewhere the first use, not the import, throws {@linkcode UnavailableError}.
+ *
+ * @module
+ */
+export { type UnavailableCause, UnavailableError } from "./ffi/backend.ts";
+export { SystemError } from "./ffi/errno.ts";
+export { Acceptor, type AcceptorOptions } from "./src/acceptor.ts";
+export { type Address, formatAddress, type TcpAddress, type UnixAddress } from "./src/address.ts";
+export { AssertionError } from "./src/assert.ts";
+export {
+  Connection,
+  type ConnectionHandlers,
+  type ConnectionOptions,
+  type ConnectionSettings,
+  type ConnectionState,
+  resolveConnection,
+} from "./src/connection.ts";
+export type { AcceptCounters } from "./src/counters.ts";
+export { Interest, Readiness, type Trigger } from "./src/interest.ts";
+export { type Ending, EventLoop, type EventLoopOptions } from "./src/loop.ts";
+export { Poller, type Source } from "./src/poller.ts";
+export { type ListenerOptions, serve, Server, type ServerOptions, type StopOptions } from "./src/server.ts";
+export { adoptListener, listenOn, type ListenOptions } from "./src/socket.ts";
+export { Timer } from "./src/timers.ts";
+export type { Token } from "./src/token.ts";
+export { RemoteWaker, Waker } from "./src/waker.ts";

@@ -1,0 +1,58 @@
+import { assert } from "./assert.ts";
+
+/** Events taken from the kernel by one epoll_wait(2). */
+export const EVENTS_PER_WAIT: number = 512;
+
+/** Size of the receive buffer that all connections of a loop share. */
+export const RECEIVE_BUFFER_BYTES: number = 64 * 1024;
+
+/** Bytes read from one connection before the loop turns to the next. */
+export const READ_BUDGET_BYTES: number = 256 * 1024;
+
+/** Bytes sent from one connection's queue before the loop turns to the next. */
+export const WRITE_BUDGET_BYTES: number = 1024 * 1024;
+
+/** Calls of accept4(2) before the loop goes on. */
+export const ACCEPT_BUDGET: number = 64;
+
+/** Clients refused through the reserve before the loop goes on. */
+export const SHED_BUDGET: number = 32;
+
+/** Turns before `run()` gives the thread to the runtime. More save little, and delay promises and signals. */
+export const TURNS_PER_MACROTASK: number = 4;
+
+/** Longest single wait of `runBlocking()`: a thread blocked in the kernel can be neither terminated nor interrupted. */
+export const BLOCKING_WAIT_MS: number = 5_000;
+
+/** How often silent edge-triggered sources are re-armed, in case the errno that silenced them was misread. */
+export const REARM_INTERVAL_MS: number = 30_000;
+
+/** Sources re-armed before the loop goes on. */
+export const REARM_BUDGET: number = 256;
+
+/** First and last pause of a listener that cannot accept. */
+export const PAUSE_MIN_MS: number = 10;
+/** See {@linkcode PAUSE_MIN_MS}. */
+export const PAUSE_MAX_MS: number = 1_000;
+
+/** Finished handshakes that the kernel queues ahead of us; net.core.somaxconn caps it. */
+export const BACKLOG: number = 511;
+
+/** Queued bytes of one connection at which `write` says false. */
+export const HIGH_WATER_BYTES: number = 1024 * 1024;
+
+/** Smallest block of a write queue. */
+export const QUEUE_BLOCK_BYTES: number = 16 * 1024;
+
+/** Smallest and largest headroom chosen by default. */
+export const HEADROOM_MIN: number = 2;
+/** See {@linkcode HEADROOM_MIN}. */
+export const HEADROOM_MAX: number = 32;
+
+/** Longest timer: what a runtime's own timers and epoll_wait(2) take. */
+export const TIMER_MAX_MS: number = 2 ** 31 - 1;
+
+assert(READ_BUDGET_BYTES % RECEIVE_BUFFER_BYTES === 0, "the read budget is whole receive buffers");
+assert(SHED_BUDGET <= ACCEPT_BUDGET, "what is shed in a turn is within the accept budget");
+assert(PAUSE_MIN_MS <= PAUSE_MAX_MS, "a pause backs off upwards");
+assert(HEADROOM_MIN <= HEADROOM_MAX, "the headroom's bounds are in order");

@@ -1,0 +1,385 @@
+import { type Host, host as selectHost, type Parker } from "../ffi/host.ts";
+import { realSyscalls, type Syscalls } from "../ffi/syscalls.ts";
+import { assert } from "./assert.ts";
+import {
+  BLOCKING_WAIT_MS,
+  REARM_INTERVAL_MS,
+  RECEIVE_BUFFER_BYTES,
+  TIMER_MAX_MS,
+  TURNS_PER_MACROTASK,
+} from "./limits.ts";
+import { functionOption, knownOptions } from "./options.ts";
+import { Poller } from "./poller.ts";
+import { type Timer, Timers } from "./timers.ts";
+import { Waker } from "./waker.ts";
+
+// A turn of the loop, in this order:
+//
+//   1. wait          epoll_wait(2), until something is ready, a timer is due or a task is posted
+//   2. connections   each ready one reads and writes within its budget
+//   3. listeners     last of the batch: what closed in 2 has made room for what is accepted
+//   4. timers        those due, in order
+//   5. tasks         those posted before this turn began
+//   6. ended         the `close` handlers of connections that ended in this turn
+//
+// User code is called in each of 2 to 6, never inside another user handler's stack, and may call anything here but
+// `turn` and `run`. What it throws is contained: the rest of the batch is told all the same.
+//
+// The loop does not own its thread. `run` takes turns while there is work, hands the thread to the runtime every few
+// turns, and when idle parks: the host waits for the epoll descriptor and wakes the loop. `runBlocking` owns the thread.
+
+/** Options for {@linkcode EventLoop}. */
+export interface EventLoopOptions {
+  /**
+   * Receives what timers, tasks and internal sources throw, and what `close` handlers throw. What it throws itself
+   * leaves `turn` once the turn is over, and ends `run`. Default: a line on standard error.
+   */
+  onError?: (error: unknown) => void;
+}
+
+/** Something with work to do once the handlers of a turn are done. */
+export interface Ending {
+  /** Called at the end of the turn, once for each `afterTurn`. */
+  onTurnEnd(): void;
+}
+
+type Mode = "idle" | "starting" | "running" | "parked" | "blocking";
+
+/** One epoll instance, its timers and tasks, and a way to drive them. At most one runs on a thread at a time. */
+export class EventLoop {
+  /** Registers sources. Owned by the loop. */
+  readonly poller: Poller;
+  /** The kernel, or what stands in for it. */
+  readonly sys: Syscalls;
+  readonly #host: Host;
+  readonly #timers: Timers = new Timers();
+  readonly #waker: Waker;
+  readonly #onError: (error: unknown) => void;
+  /** What `onError` threw in this turn. */
+  readonly #thrown: unknown[] = [];
+  #receiveBuffer: Uint8Array = new Uint8Array(new ArrayBuffer(RECEIVE_BUFFER_BYTES));
+  #tasks: (() => void)[] = [];
+  /** The array that `#tasks` is swapped with, so that a turn allocates none. */
+  #spareTasks: (() => void)[] = [];
+  #ended: Ending[] = [];
+  #spareEnded: Ending[] = [];
+  #now: number;
+  #isTurning = false;
+  #isStopping = false;
+  #isReferenced = true;
+  #isClosed = false;
+  #mode: Mode = "idle";
+  #parker: Parker | undefined;
+  #rearmTimer: Timer | undefined;
+  /** Settles the promise of `run`. */
+  #finish: { resolve: () => void; reject: (error: unknown) => void } | undefined;
+
+  /**
+   * @throws {UnavailableError} If this process cannot call libc.
+   * @throws {SystemError} If there is no descriptor left.
+   */
+  constructor(options: EventLoopOptions = {}, sys: Syscalls = realSyscalls, host: Host = selectHost()) {
+    knownOptions("make an event loop", options, ["onError"]);
+    this.sys = sys;
+    this.#host = host;
+    this.#onError = functionOption("onError", options.onError) ?? ((error) => this.#logError(error));
+    this.#now = host.now();
+    this.poller = new Poller(sys);
+    try {
+      this.#waker = new Waker(this.poller, () => {}, sys);
+    } catch (error) {
+      this.poller.close();
+      throw error;
+    }
+  }
+
+  /** Milliseconds of the monotonic clock when this turn's events were taken from the kernel. */
+  get now(): number {
+    return this.#now;
+  }
+
+  /** Whether `run` or `runBlocking` is driving the loop. */
+  get isRunning(): boolean {
+    return this.#mode !== "idle";
+  }
+
+  /** Descriptors that driving the loop with `run` will open, and has not opened yet. */
+  get descriptorsToCome(): number {
+    return this.#parker === undefined ? this.#host.parkerDescriptors : 0;
+  }
+
+  /** Descriptors that the runtime is about to open for itself, whatever this loop does. */
+  get settlingDescriptors(): number {
+    return this.#host.settlingDescriptors();
+  }
+
+  /**
+   * The buffer that all connections of this loop receive into. What is in it is overwritten by the next read. Fetch it
+   * before each use: if user code detached it (by transferring it to another thread), this is a new one.
+   */
+  get receiveBuffer(): Uint8Array {
+    if (this.#receiveBuffer.byteLength === 0) {
+      this.#receiveBuffer = new Uint8Array(new ArrayBuffer(RECEIVE_BUFFER_BYTES));
+    }
+    return this.#receiveBuffer;
+  }
+
+  /**
+   * One pass: waits up to `timeoutMs` (0: not at all, `Infinity`: until there is something to do), then tells everybody.
+   * Blocks the thread meanwhile, and the runtime with it. Not re-entrant.
+   *
+   * @returns Whether anything happened.
+   */
+  turn(timeoutMs: number): boolean {
+    if (this.#isTurning) throw new RangeError("Cannot take a turn: one is under way, and turns do not nest");
+    if (this.#isClosed) throw new RangeError("Cannot take a turn: the event loop is closed");
+    if (!(timeoutMs >= 0)) throw new RangeError(`Cannot wait ${timeoutMs} ms: it must be 0 or more, or Infinity`);
+    this.#isTurning = true;
+    let hasHappened: boolean;
+    try {
+      hasHappened = this.#turn(timeoutMs);
+    } finally {
+      this.#isTurning = false;
+    }
+    if (this.#thrown.length > 0) throw this.#thrown.splice(0)[0];
+    return hasHappened;
+  }
+
+  /**
+   * Runs the loop beside the runtime, whose promises, timers, `fetch` and signals go on. Keeps the process alive unless
+   * {@linkcode EventLoop.unref}ed. Settles after `stop`; rejects with what `onError` throws.
+   */
+  async run(): Promise<void> {
+    this.#begin("starting");
+    const finished = new Promise<void>((resolve, reject) => this.#finish = { resolve, reject });
+    try {
+      if (this.#parker === undefined) {
+        this.#parker = this.#host.createParker({
+          epollFd: this.poller.fd,
+          wake: () => this.#drive(),
+          nudge: () => this.#waker.wake(),
+        });
+        if (!this.#isReferenced) this.#parker.unref();
+      }
+      await this.#parker.ready;
+    } catch (error) {
+      this.#mode = "idle";
+      throw error;
+    }
+    this.#mode = "running";
+    this.#drive();
+    await finished;
+  }
+
+  /**
+   * Runs the loop as the only thing on its thread: a Worker, or a process that does nothing else. The runtime's own
+   * timers, promises and signals stand still until `stop`, which a handler, a timer or a {@linkcode Waker} may call.
+   */
+  runBlocking(): void {
+    this.#begin("blocking");
+    try {
+      while (!this.#isStopping) this.turn(BLOCKING_WAIT_MS);
+    } finally {
+      this.#mode = "idle";
+    }
+  }
+
+  /** Ends `run` or `runBlocking` after the turn under way. Sources stay registered; the loop may be run again. */
+  stop(): void {
+    if (this.#mode === "idle") return;
+    this.#isStopping = true;
+    this.#unpark();
+  }
+
+  /** Runs `task` in the next turn, after its events. From this thread only; other threads have {@linkcode Waker}. */
+  post(task: () => void): void {
+    this.#tasks.push(task);
+    this.#unpark();
+  }
+
+  /**
+   * Runs `callback` once, `ms` from now, unless it is cancelled. Timers run in order of their deadline, and those with
+   * the same deadline in the order they were set; never early.
+   *
+   * @throws {RangeError} If `ms` is not 0 to 2^31 − 1.
+   */
+  setTimer(ms: number, callback: () => void): Timer {
+    const timer = this.#timers.set(this.#host.now(), ms, callback);
+    if (timer.index === 0) this.#unpark(); // parked until a later deadline
+    return timer;
+  }
+
+  /** Makes a waker, whose `onWake` runs on this loop when any thread wakes it. The caller closes it. */
+  createWaker(onWake: () => void): Waker {
+    return new Waker(this.poller, functionOption("onWake", onWake), this.sys);
+  }
+
+  /** UTF-8, as a new array. */
+  encode(text: string): Uint8Array {
+    return this.#host.encode(text);
+  }
+
+  /** Calls `ending.onTurnEnd` at the end of the turn under way, or of the next one. */
+  afterTurn(ending: Ending): void {
+    this.#ended.push(ending);
+    if (!this.#isTurning) this.#unpark();
+  }
+
+  /** Hands `error` to `onError`. What that throws leaves the turn under way once it is over. */
+  report(error: unknown): void {
+    try {
+      this.#onError(error);
+    } catch (thrown) {
+      this.#thrown.push(thrown);
+    }
+  }
+
+  /** A running loop keeps the process alive. The default. */
+  ref(): void {
+    this.#isReferenced = true;
+    this.#parker?.ref();
+  }
+
+  /** A running loop with nothing to do lets the process end. */
+  unref(): void {
+    this.#isReferenced = false;
+    this.#parker?.unref();
+  }
+
+  /**
+   * Releases what the loop itself holds; sources and their descriptors are their owners'. Stop it first. Safe twice.
+   * Settles once nothing waits for the epoll descriptor any more.
+   */
+  async close(): Promise<void> {
+    if (this.#mode !== "idle") throw new RangeError("Cannot close an event loop that runs: stop it first");
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#rearmTimer?.cancel();
+    // Wake, join, close: a helper that waits for a closed descriptor is not woken.
+    await this.#parker?.close();
+    this.#waker.close();
+    this.poller.close();
+  }
+
+  /** As {@linkcode EventLoop.close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #begin(mode: "starting" | "blocking"): void {
+    if (this.#isClosed) throw new RangeError("Cannot run a closed event loop");
+    if (this.#mode !== "idle") throw new RangeError("Cannot run an event loop twice at a time");
+    if (this.#isTurning) throw new RangeError("Cannot run an event loop from inside its own turn");
+    this.#mode = mode;
+    this.#isStopping = false;
+  }
+
+  #turn(timeoutMs: number): boolean {
+    const tasks = this.#tasks;
+    this.#tasks = this.#spareTasks;
+    this.#spareTasks = tasks;
+
+    const hasWork = tasks.length > 0 || this.#ended.length > 0;
+    const ready = this.poller.wait(hasWork || timeoutMs === 0 ? 0 : this.#waitMs(timeoutMs));
+    const now = this.#now = this.#host.now();
+
+    this.poller.dispatch(this.#contain);
+    this.poller.dispatchListeners(this.#contain);
+
+    const isDue = this.#timers.nextDeadline <= now;
+    if (isDue) this.#timers.fire(now, this.#contain);
+    this.#runTasks(tasks);
+    const hasEnded = this.#ended.length > 0;
+    if (hasEnded) this.#endTurn();
+    if (this.#rearmTimer === undefined && this.poller.edges > 0) this.#setRearmTimer();
+    return ready > 0 || isDue || hasWork || hasEnded;
+  }
+
+  readonly #contain = (error: unknown): void => this.report(error);
+
+  /** What epoll_wait(2) is told: up to the next deadline, rounded up so that it is not early; -1 for ever. */
+  #waitMs(timeoutMs: number): number {
+    const untilDue = this.#timers.nextDeadline - this.#host.now();
+    const waitMs = Math.min(timeoutMs, Math.max(0, untilDue));
+    return waitMs === Infinity ? -1 : Math.min(Math.ceil(waitMs), TIMER_MAX_MS);
+  }
+
+  #runTasks(tasks: (() => void)[]): void {
+    for (const task of tasks) {
+      try {
+        task();
+      } catch (error) {
+        this.report(error);
+      }
+    }
+    tasks.length = 0;
+  }
+
+  #endTurn(): void {
+    const ended = this.#ended;
+    this.#ended = this.#spareEnded; // what a close handler closes is told in the next turn
+    this.#spareEnded = ended;
+    for (const ending of ended) {
+      try {
+        ending.onTurnEnd();
+      } catch (error) {
+        this.report(error);
+      }
+    }
+    ended.length = 0;
+  }
+
+  #setRearmTimer(): void {
+    this.#rearmTimer = this.setTimer(REARM_INTERVAL_MS, () => this.#rearm());
+  }
+
+  #rearm(): void {
+    if (this.poller.rearm()) this.post(() => this.#rearm());
+    else this.#rearmTimer = undefined;
+  }
+
+  /** Takes a few turns, then hands the thread to the runtime, or parks if there is nothing to do. */
+  readonly #drive = (): void => {
+    this.#mode = "running";
+    try {
+      for (let i = 0; i < TURNS_PER_MACROTASK; i++) {
+        if (this.#isStopping) return this.#end();
+        if (!this.turn(0) && !this.#isStopping && !this.#hasWork()) return this.#park();
+      }
+    } catch (error) {
+      return this.#end(error);
+    }
+    this.#host.macrotask(this.#drive);
+  };
+
+  /** Work that the epoll descriptor does not tell of. A loop that has some must not park. */
+  #hasWork(): boolean {
+    return this.#tasks.length > 0 || this.#ended.length > 0;
+  }
+
+  #park(): void {
+    assert(this.#parker !== undefined, "a loop that runs has a parker");
+    this.#mode = "parked";
+    this.#parker.park(Math.max(0, this.#timers.nextDeadline - this.#host.now()));
+  }
+
+  /** Goes on at once, if parked. */
+  #unpark(): void {
+    if (this.#mode !== "parked") return;
+    this.#mode = "running";
+    this.#parker!.unpark();
+    this.#host.macrotask(this.#drive);
+  }
+
+  #end(...errors: [] | [unknown]): void {
+    this.#mode = "idle";
+    const { resolve, reject } = this.#finish!;
+    if (errors.length === 0) resolve();
+    else reject(errors[0]);
+  }
+
+  #logError(error: unknown): void {
+    const text = error instanceof Error ? error.stack ?? `${error.name}: ${error.message}` : String(error);
+    this.#host.diagnose(`spillway: a handler failed: ${text}`);
+  }
+}

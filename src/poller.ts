@@ -1,0 +1,205 @@
+import { EPOLL, EPOLL_CTL } from "../ffi/constants.ts";
+import { ERRNO, expectValue, SystemError } from "../ffi/errno.ts";
+import { type EpollEventLayout, epollEventLayout } from "../ffi/layout.ts";
+import { realSyscalls, type Syscalls } from "../ffi/syscalls.ts";
+import { Interest } from "./interest.ts";
+import { EVENTS_PER_WAIT, REARM_BUDGET } from "./limits.ts";
+import { SlotTable, type Token } from "./token.ts";
+
+/** Anything that is registered with a {@linkcode Poller}. */
+export interface Source {
+  /**
+   * Listeners are told last in a batch, so that the closes of connections make room before anything is accepted.
+   * Absent means no.
+   */
+  readonly isListener?: boolean;
+  /**
+   * The kernel reported `readiness` (`Readiness` bits). Called for this registration only, never for an earlier one of
+   * the same descriptor number. May add, modify and remove any source.
+   */
+  onReady(readiness: number): void;
+}
+
+/** One registration: what is re-armed, and who is told. */
+interface Registration {
+  readonly fd: number;
+  readonly source: Source;
+  interest: number;
+  token: Token | undefined;
+}
+
+/**
+ * One epoll instance: wait for sources, then tell them. epoll(7).
+ *
+ * Does not own the descriptors it watches. Before closing one, remove it: the number is reused at once, and an epoll
+ * registration outlives the number if the file was duplicated. Events of a removed registration find nobody, even if
+ * its slot or its descriptor number is in use again within the same batch.
+ */
+export class Poller {
+  /** The epoll descriptor, owned. Itself pollable: readable while there are events. */
+  readonly fd: number;
+  readonly #sys: Syscalls;
+  readonly #layout: EpollEventLayout = epollEventLayout();
+  readonly #registrations: SlotTable<Registration> = new SlotTable();
+  readonly #events: Uint32Array = new Uint32Array(new ArrayBuffer(4 * this.#layout.words * EVENTS_PER_WAIT));
+  readonly #event: Uint32Array = new Uint32Array(new ArrayBuffer(4 * this.#layout.words));
+  /** Events of the last wait. */
+  #count = 0;
+  /** Offsets, in words, of those events of the batch that are for listeners. */
+  readonly #listenerEvents: Uint32Array = new Uint32Array(EVENTS_PER_WAIT);
+  #listenerCount = 0;
+  #edges = 0;
+  #rearmSlot = 0;
+
+  /** @throws {SystemError} If the kernel refuses an epoll instance, as with a full descriptor table. */
+  constructor(sys: Syscalls = realSyscalls) {
+    this.#sys = sys;
+    this.fd = expectValue(sys.epollCreate1(EPOLL.cloexec), "make an event loop", "epoll_create1");
+  }
+
+  /** How many sources there are. */
+  get size(): number {
+    return this.#registrations.size;
+  }
+
+  /** How many sources are edge-triggered. */
+  get edges(): number {
+    return this.#edges;
+  }
+
+  /**
+   * Watches `fd` for `interest` (`Interest` bits).
+   *
+   * @returns The token, or `-errno`: `-ENOSPC` (fs.epoll.max_user_watches), `-ENOMEM`, `-EEXIST` if the descriptor is
+   * watched already, `-EPERM` for a regular file.
+   */
+  add(fd: number, interest: number, source: Source): Token | number {
+    const registration: Registration = { fd, source, interest, token: undefined };
+    const token = registration.token = this.#registrations.add(registration);
+    const result = this.#control(EPOLL_CTL.add, fd, interest, token);
+    if (result < 0) {
+      this.#registrations.remove(token);
+      return result;
+    }
+    if (interest & Interest.edge) this.#edges++;
+    return token;
+  }
+
+  /**
+   * Changes what `token` waits for, and reports anew what is ready already, also under edge triggering.
+   *
+   * @throws {SystemError} If the kernel refuses.
+   */
+  modify(token: Token, interest: number): void {
+    const registration = this.#get(token);
+    const { fd } = registration;
+    let operation: number = EPOLL_CTL.mod;
+    if ((registration.interest | interest) & Interest.exclusive) {
+      // The kernel modifies no exclusive registration (EINVAL): epoll_ctl(2).
+      this.#sys.epollCtl(this.fd, EPOLL_CTL.del, fd, null);
+      operation = EPOLL_CTL.add;
+    }
+    expectValue(this.#control(operation, fd, interest, token), "change what is waited for", "epoll_ctl");
+    if (registration.interest & Interest.edge) this.#edges--;
+    if (interest & Interest.edge) this.#edges++;
+    registration.interest = interest;
+  }
+
+  /** Stops watching; once, and before the descriptor is closed. */
+  remove(token: Token): void {
+    const { fd, interest } = this.#get(token);
+    this.#registrations.remove(token);
+    if (interest & Interest.edge) this.#edges--;
+    // A descriptor that was closed behind our back has left the epoll set by itself.
+    this.#sys.epollCtl(this.fd, EPOLL_CTL.del, fd, null);
+  }
+
+  /**
+   * Waits until something is ready: epoll_wait(2). Blocks the thread for up to `timeoutMs` (-1: for ever). A signal
+   * ends the wait.
+   *
+   * @returns How many events there are to dispatch.
+   */
+  wait(timeoutMs: number): number {
+    const count = this.#sys.epollWait(this.fd, this.#events, EVENTS_PER_WAIT, timeoutMs);
+    if (count >= 0) return this.#count = count;
+    this.#count = 0;
+    if (count !== -ERRNO.EINTR[0]) throw new SystemError("wait for events", "epoll_wait", -count);
+    return 0;
+  }
+
+  /**
+   * Tells the sources of the last wait, listeners excepted. What one throws is handed to `onError`, and the rest of the
+   * batch is told: an edge is not reported twice.
+   */
+  dispatch(onError: (error: unknown) => void): void {
+    const { words, events, slot, generation } = this.#layout;
+    this.#listenerCount = 0;
+    for (let i = 0, at = 0; i < this.#count; i++, at += words) {
+      const registration = this.#registrations.get(this.#events[at + slot]!, this.#events[at + generation]!);
+      if (registration === undefined) continue; // removed earlier in this batch
+      if (registration.source.isListener === true) {
+        this.#listenerEvents[this.#listenerCount++] = at;
+        continue;
+      }
+      try {
+        registration.source.onReady(this.#events[at + events]!);
+      } catch (error) {
+        onError(error);
+      }
+    }
+  }
+
+  /** Tells the listeners of the last wait. As {@linkcode Poller.dispatch}, which comes before. */
+  dispatchListeners(onError: (error: unknown) => void): void {
+    const { events, slot, generation } = this.#layout;
+    for (let i = 0; i < this.#listenerCount; i++) {
+      const at = this.#listenerEvents[i]!;
+      const registration = this.#registrations.get(this.#events[at + slot]!, this.#events[at + generation]!);
+      try {
+        registration?.source.onReady(this.#events[at + events]!);
+      } catch (error) {
+        onError(error);
+      }
+    }
+    this.#listenerCount = 0;
+    this.#count = 0;
+  }
+
+  /**
+   * Re-arms edge-triggered sources, a budget's worth a call: what is ready is reported again. errno can be misread, and
+   * a source that took a failure for "not ready" would be silent for ever.
+   *
+   * @returns Whether there are more of them in this round.
+   */
+  rearm(): boolean {
+    const end = Math.min(this.#rearmSlot + REARM_BUDGET, this.#registrations.slots);
+    for (let slot = this.#rearmSlot; slot < end; slot++) {
+      const registration = this.#registrations.at(slot);
+      if (registration?.token === undefined) continue;
+      const { token, interest } = registration;
+      // A oneshot source that has fired stays silent until its owner modifies it.
+      if (interest & Interest.edge && !(interest & Interest.oneshot)) this.modify(token, interest);
+    }
+    this.#rearmSlot = end === this.#registrations.slots ? 0 : end;
+    return this.#rearmSlot !== 0;
+  }
+
+  /** Closes the epoll descriptor. That wakes nobody who waits for it. */
+  close(): void {
+    this.#sys.close(this.fd);
+  }
+
+  #get({ slot, generation }: Token): Registration {
+    const registration = this.#registrations.get(slot, generation);
+    if (registration === undefined) throw new RangeError("Cannot use a token: its source was removed");
+    return registration;
+  }
+
+  #control(operation: number, fd: number, interest: number, token: Token): number {
+    this.#event[this.#layout.events] = interest;
+    this.#event[this.#layout.slot] = token.slot;
+    this.#event[this.#layout.generation] = token.generation;
+    return this.#sys.epollCtl(this.fd, operation, fd, this.#event);
+  }
+}

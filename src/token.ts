@@ -1,0 +1,56 @@
+import { assert } from "./assert.ts";
+
+/** The name of one registration. The slot is reused, the pair is not (until 2^32 registrations of one slot later). */
+export interface Token {
+  /** Index into the table. */
+  readonly slot: number;
+  /** How many registrations this slot had before, modulo 2^32. */
+  readonly generation: number;
+}
+
+/** Values under tokens. A token whose value was removed finds nothing: stale events are normal. */
+export class SlotTable<T> {
+  readonly #values: (T | undefined)[] = [];
+  #generations: Uint32Array = new Uint32Array(64);
+  readonly #free: number[] = [];
+
+  /** How many values there are. */
+  get size(): number {
+    return this.#values.length - this.#free.length;
+  }
+
+  /** How many slots were ever used at once; tokens have smaller ones. */
+  get slots(): number {
+    return this.#values.length;
+  }
+
+  /** Registers `value`. */
+  add(value: T): Token {
+    const slot = this.#free.pop() ?? this.#values.length;
+    if (slot === this.#generations.length) {
+      const grown = new Uint32Array(2 * slot);
+      grown.set(this.#generations);
+      this.#generations = grown;
+    }
+    this.#values[slot] = value;
+    return { slot, generation: this.#generations[slot]! };
+  }
+
+  /** The value registered as this pair, or `undefined` once removed. */
+  get(slot: number, generation: number): T | undefined {
+    return this.#generations[slot] === generation ? this.#values[slot] : undefined;
+  }
+
+  /** The value that is in `slot` now, whichever its generation. */
+  at(slot: number): T | undefined {
+    return this.#values[slot];
+  }
+
+  /** Removes what `token` names; once. */
+  remove({ slot, generation }: Token): void {
+    assert(this.get(slot, generation) !== undefined, "a token is removed once");
+    this.#values[slot] = undefined;
+    this.#generations[slot] = (generation + 1) >>> 0; // u32, as the kernel stores it
+    this.#free.push(slot);
+  }
+}
