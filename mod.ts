@@ -15,8 +15,8 @@
  *
  * @module
  */
-export { type UnavailableCause, UnavailableError } from "./ffi/backend.ts";
 export { SystemError } from "./ffi/errno.ts";
+export { UnavailableError, type UnavailableReason } from "./ffi/host.ts";
 export { Acceptor, type AcceptorOptions } from "./src/acceptor.ts";
 export { type Address, formatAddress, type TcpAddress, type UnixAddress } from "./src/address.ts";
 export { AssertionError } from "./src/assert.ts";

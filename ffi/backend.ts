@@ -37,17 +37,17 @@ export interface Backend {
 export const LIBC_NAME = "libc.so.6";
 
 /** What keeps this process from calling libc. */
-export type UnavailableCause = "platform" | "runtime" | "permission";
+export type UnavailableReason = "platform" | "runtime" | "permission";
 
 /** Thrown on first use where libc cannot be called; the message says what would cure it. Importing never throws. */
 export class UnavailableError extends Error {
   /** Always `"UnavailableError"`. */
   override readonly name = "UnavailableError";
   /** What is missing: another operating system or CPU, a runtime without FFI, or a permission. */
-  readonly reason: UnavailableCause;
+  readonly reason: UnavailableReason;
 
   /** `state` completes "Cannot call libc: …" and ends with the cure. */
-  constructor(reason: UnavailableCause, state: string, options?: ErrorOptions) {
+  constructor(reason: UnavailableReason, state: string, options?: ErrorOptions) {
     super(`Cannot call libc: ${state}`, options);
     this.reason = reason;
   }

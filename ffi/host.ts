@@ -1,5 +1,6 @@
 import type { Host } from "./host_types.ts";
 import { host as selectHost } from "./mod.ts";
+export { UnavailableError, type UnavailableReason } from "./backend.ts";
 export type { Host, Parker, ParkerOptions } from "./host_types.ts";
 
 /** @throws {UnavailableError} If this platform is not supported. */

@@ -6,10 +6,10 @@
  * are not retained after it. Nothing here closes a descriptor but {@linkcode close}.
  *
  * ```ts
- * import { socket, close } from "@spillway/epoll/syscalls";
+ * import { AF, close, errnoName, SOCK, socket } from "@spillway/epoll/syscalls";
  *
- * const fd = socket(2, 1, 0);
- * if (fd < 0) throw new Error(`errno ${-fd}`);
+ * const fd = socket(AF.inet, SOCK.stream | SOCK.cloexec, 0);
+ * if (fd < 0) throw new Error(errnoName(-fd));
  * close(fd);
  * ```
  *
@@ -31,6 +31,35 @@ import {
 } from "./layout.ts";
 import { backend } from "./mod.ts";
 import { LIBC } from "./symbols.ts";
+export { AF, EFD, EPOLL, EPOLL_CTL, F, IPV6, MSG, O, POLL, RLIMIT, SHUT, SO, SOCK, SOL, TCP } from "./constants.ts";
+export { ERRNO, type ErrnoName, errnoName, SystemError } from "./errno.ts";
+export { UnavailableError, type UnavailableReason } from "./host.ts";
+export {
+  decodeInt,
+  decodeRlimit,
+  decodeSockaddr,
+  decodeTcpInfo,
+  encodeInt,
+  encodeLinger,
+  encodeRlimit,
+  encodeSockaddr,
+  EPOLL_EVENT,
+  type EpollEventLayout,
+  epollEventLayout,
+  type Inet6Fields,
+  type InetFields,
+  IOV_MAX,
+  IoVector,
+  MessageHeader,
+  PollSet,
+  type Rlimit,
+  RLIMIT_BYTES,
+  SOCKADDR_MAX_BYTES,
+  type SockaddrFields,
+  TCP_INFO_BYTES,
+  UNIX_PATH_MAX_BYTES,
+  type UnixFields,
+} from "./layout.ts";
 
 let bound: Functions<typeof LIBC> | undefined;
 // The calling thread's errno: each thread evaluates this module for itself.

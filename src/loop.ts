@@ -75,6 +75,8 @@ export class EventLoop {
   #finish: { resolve: () => void; reject: (error: unknown) => void } | undefined;
 
   /**
+   * Opens an epoll instance and a waker. `sys` and `host` stand in for the kernel and the runtime, in tests.
+   *
    * @throws {UnavailableError} If this process cannot call libc.
    * @throws {SystemError} If there is no descriptor left.
    */

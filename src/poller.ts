@@ -51,7 +51,11 @@ export class Poller {
   #edges = 0;
   #rearmSlot = 0;
 
-  /** @throws {SystemError} If the kernel refuses an epoll instance, as with a full descriptor table. */
+  /**
+   * Opens an epoll instance. `sys` stands in for the kernel, in tests.
+   *
+   * @throws {SystemError} If the kernel refuses, as with a full descriptor table.
+   */
   constructor(sys: Syscalls = realSyscalls) {
     this.#sys = sys;
     this.fd = expectValue(sys.epollCreate1(EPOLL.cloexec), "make an event loop", "epoll_create1");
