@@ -1,4 +1,5 @@
 /** Descriptors in tests: who owns one, and that none is left behind. */
+import { execFileSync } from "node:child_process";
 import { readdirSync, readlinkSync } from "node:fs";
 import process from "node:process";
 import { afterEach, beforeAll, beforeEach, expect } from "vitest";
@@ -44,6 +45,12 @@ export function closeNow(fd: number): void {
   expect(outcome(close(fd))).toBe(0);
 }
 
+/** `fd`, no longer closed when the test ends: whoever it is handed to owns it. */
+export function disown(fd: number): number {
+  expect(owned.delete(fd), `descriptor ${fd} is the test's own`).toBe(true);
+  return fd;
+}
+
 /** `result`, with `-errno` as its name: `"-EAGAIN"`. */
 export function outcome(result: number): number | string {
   return result < 0 ? `-${errnoName(-result)}` : result;
@@ -56,10 +63,11 @@ export function outcome(result: number): number | string {
 export function expectNoLeak(): void {
   let before: string[] = [];
   beforeAll(() => {
-    // Deno makes the socket pair behind its signals on its own time, unless something asks for it.
+    // Deno makes the socket pair behind its signals on its own time, unless something asks for it. Bun makes an event
+    // loop of its own at the first call that waits for a child.
     const listener = () => {};
     process.on("SIGUSR2", listener).off("SIGUSR2", listener);
-    return new Promise<void>((resolve) => setTimeout(resolve));
+    execFileSync("true");
   });
   beforeEach(() => {
     before = openDescriptors();
