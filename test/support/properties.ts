@@ -1,0 +1,14 @@
+/** Property tests with fast-check: how many runs, and what a failure says. */
+import fc from "fast-check";
+import process from "node:process";
+
+const RUNS = 1_000;
+
+/**
+ * Checks `property` with random values. A failure prints the seed and the path of its counterexample; `TEST_SEED=<seed>`
+ * repeats a run.
+ */
+export function check<T>(property: fc.IProperty<T>): void {
+  const seed = process.env.TEST_SEED === undefined ? {} : { seed: Number(process.env.TEST_SEED) };
+  fc.assert(property, { numRuns: RUNS, ...seed });
+}

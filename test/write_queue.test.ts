@@ -1,0 +1,161 @@
+/** src/write_queue.ts: bytes in order, whatever the pieces. */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { AssertionError } from "../src/assert.ts";
+import { QUEUE_BLOCK_BYTES } from "../src/limits.ts";
+import { WriteQueue } from "../src/write_queue.ts";
+import { check } from "./support/properties.ts";
+import { bytes, text } from "./support/sockets.ts";
+
+/** Takes everything out, at most `step` bytes at a time. */
+function takeAll(queue: WriteQueue, step: number = Infinity): Uint8Array {
+  const all: number[] = [];
+  while (queue.queuedBytes > 0) {
+    const head = queue.head();
+    const count = Math.min(step, head.byteLength);
+    all.push(...head.subarray(0, count));
+    queue.consume(count);
+  }
+  return Uint8Array.from(all);
+}
+
+describe("WriteQueue", () => {
+  test("WriteQueue returns bytes in the order they were pushed", () => {
+    const queue = new WriteQueue();
+    for (const word of ["one ", "two ", "three"]) queue.push(bytes(word));
+    expect(queue.queuedBytes).toBe(13);
+    expect(text(takeAll(queue))).toBe("one two three");
+    expect(queue.queuedBytes).toBe(0);
+  });
+
+  test("WriteQueue.push() copies: the writer may reuse its buffer", () => {
+    const queue = new WriteQueue();
+    const chunk = bytes("before");
+    queue.push(chunk);
+    chunk.fill(0);
+    expect(text(takeAll(queue))).toBe("before");
+  });
+
+  test("WriteQueue.push() begins at the index it is handed", () => {
+    const queue = new WriteQueue();
+    queue.push(bytes("sent, not sent"), 6);
+    queue.push(bytes("sent"), 4);
+    expect(queue.queuedBytes).toBe(8);
+    expect(text(takeAll(queue))).toBe("not sent");
+  });
+
+  test("WriteQueue.push() of nothing leaves an empty queue without a head", () => {
+    const queue = new WriteQueue();
+    queue.push(bytes(0));
+    expect(queue.queuedBytes).toBe(0);
+    expect(() => queue.head()).toThrow(AssertionError);
+  });
+
+  test("WriteQueue gathers small writes into one piece", () => {
+    const queue = new WriteQueue();
+    for (let i = 0; i < 1_000; i++) queue.push(bytes("0123456789"));
+    expect(queue.head().byteLength).toBe(10_000);
+  });
+
+  test("WriteQueue keeps a chunk larger than a block in one piece", () => {
+    const queue = new WriteQueue();
+    const large = bytes(3 * QUEUE_BLOCK_BYTES + 1).fill(7);
+    queue.push(large);
+    expect(queue.head()).toEqual(large);
+  });
+
+  test("WriteQueue.consume() forgets part of the head, and its queuedBytes", () => {
+    const queue = new WriteQueue();
+    queue.push(bytes("abcdef"));
+    queue.consume(2);
+    expect(queue.queuedBytes).toBe(4);
+    expect(text(queue.head())).toBe("cdef");
+    queue.consume(0);
+    expect(text(queue.head())).toBe("cdef");
+    queue.consume(4);
+    expect(queue.queuedBytes).toBe(0);
+    expect(() => queue.head()).toThrow("only a queue with bytes has a head");
+  });
+
+  test("WriteQueue.consume() throws for more than the head holds", () => {
+    const queue = new WriteQueue();
+    expect(() => queue.consume(0)).toThrow(AssertionError);
+    queue.push(bytes("abc"));
+    expect(() => queue.consume(4)).toThrow("no more is consumed than the head holds");
+    expect(queue.queuedBytes).toBe(3);
+  });
+
+  test("WriteQueue.clear() forgets everything, and the queue is as new", () => {
+    const queue = new WriteQueue();
+    queue.push(bytes(2 * QUEUE_BLOCK_BYTES));
+    queue.push(bytes("abc"));
+    queue.clear();
+    expect(queue.queuedBytes).toBe(0);
+    queue.push(bytes("new"));
+    expect(text(takeAll(queue))).toBe("new");
+  });
+
+  test("WriteQueue survives a short write at every offset, also across the border of two blocks", () => {
+    const source = bytes(QUEUE_BLOCK_BYTES + 40).map((_, i) => i % 251);
+    const pushed = (): WriteQueue => {
+      const queue = new WriteQueue();
+      queue.push(source.subarray(0, QUEUE_BLOCK_BYTES - 20));
+      queue.push(source.subarray(QUEUE_BLOCK_BYTES - 20));
+      return queue;
+    };
+    for (let offset = QUEUE_BLOCK_BYTES - 40; offset <= QUEUE_BLOCK_BYTES + 40; offset++) {
+      const queue = pushed();
+      let taken = 0;
+      while (taken < offset) {
+        const count = Math.min(offset - taken, queue.head().byteLength);
+        queue.consume(count);
+        taken += count;
+      }
+      expect(queue.queuedBytes).toBe(source.byteLength - offset);
+      expect(Array.from(takeAll(queue))).toEqual(Array.from(source.subarray(offset)));
+    }
+  });
+});
+
+describe("WriteQueue, against one array", () => {
+  const size = fc.oneof(
+    { weight: 6, arbitrary: fc.nat(40) },
+    { weight: 2, arbitrary: fc.integer({ min: QUEUE_BLOCK_BYTES - 3, max: QUEUE_BLOCK_BYTES + 3 }) },
+    { weight: 1, arbitrary: fc.nat(3 * QUEUE_BLOCK_BYTES) },
+  );
+  const step = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ kind: fc.constant("push" as const), size, from: fc.nat(10) }) },
+    { weight: 5, arbitrary: fc.record({ kind: fc.constant("consume" as const), size }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant("clear" as const) }) },
+  );
+
+  test("WriteQueue holds what one array would, whatever is pushed, consumed and cleared", () => {
+    check(fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const queue = new WriteQueue();
+      // The model is a stream of consecutive numbers: which are still queued, is two counts.
+      let [pushed, consumed] = [0, 0];
+      for (const step of steps) {
+        if (step.kind === "push") {
+          const from = Math.min(step.from, step.size);
+          const chunk = bytes(step.size);
+          for (let i = from; i < step.size; i++) chunk[i] = pushed++ % 251;
+          queue.push(chunk, from);
+          chunk.fill(255);
+        } else if (step.kind === "clear") {
+          queue.clear();
+          consumed = pushed;
+        } else if (queue.queuedBytes > 0) {
+          const head = queue.head();
+          expect(head.byteLength).toBeGreaterThan(0);
+          for (let i = 0; i < head.byteLength; i++) {
+            if (head[i] !== (consumed + i) % 251) throw new Error(`byte ${consumed + i} is ${head[i]}`);
+          }
+          const count = Math.min(step.size, head.byteLength);
+          queue.consume(count);
+          consumed += count;
+        }
+        expect(queue.queuedBytes).toBe(pushed - consumed);
+      }
+    }));
+  });
+});
