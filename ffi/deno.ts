@@ -25,7 +25,7 @@ export const backend: Backend = {
   },
 
   int32At(pointer: unknown): Int32Array {
-    return new Int32Array(Deno.UnsafePointerView.getArrayBuffer(pointer as Deno.PointerObject, 4));
+    return permitted(() => new Int32Array(Deno.UnsafePointerView.getArrayBuffer(pointer as Deno.PointerObject, 4)));
   },
 
   addressOf(view: Uint8Array): bigint {
@@ -34,11 +34,18 @@ export const backend: Backend = {
 };
 
 function open<const T extends Deno.ForeignLibraryInterface>(definitions: T): Deno.StaticForeignLibraryInterface<T> {
+  return permitted(() => Deno.dlopen(LIBC_NAME, definitions).symbols);
+}
+
+/**
+ * The result of `use`, which needs --allow-ffi. Without a terminal to ask on, a missing permission is an error at once;
+ * a permission for one library takes its name for a path, and does not find it.
+ */
+function permitted<T>(use: () => T): T {
   try {
-    return Deno.dlopen(LIBC_NAME, definitions).symbols;
+    return use();
   } catch (cause) {
-    // Without a terminal to ask on, a missing permission is an error at once.
-    if (!(cause instanceof Deno.errors.NotCapable)) throw cause;
+    if (Deno.permissions.querySync({ name: "ffi" }).state === "granted") throw cause;
     throw new UnavailableError(
       "permission",
       "Deno refuses foreign functions; run with --allow-ffi (unscoped: errno is read by address)",

@@ -24,7 +24,8 @@ function nodeFFI(): NodeFFI {
   if (ffi !== undefined) return ffi;
   throw new UnavailableError(
     "runtime",
-    `Node ${process.versions.node} runs without node:ffi; use Node 26.9 or later (26.1 to 26.8: --experimental-ffi)`,
+    `Node ${process.versions.node} runs without node:ffi; use Node 26.9 or later (26.1 to 26.8: with --experimental-ffi), ` +
+      "and not with --no-experimental-ffi",
   );
 }
 
