@@ -342,7 +342,8 @@ export class Connection<T = undefined> implements Source, Ending {
       const sent = this.#send(head);
       if (sent < 0) return; // closed
       this.#queue.consume(sent);
-      if (sent < head.byteLength) return this.#drained();
+      // The kernel is full. Under edge triggering only EAGAIN proves it, and that an edge will come.
+      if (sent === 0 || (sent < head.byteLength && this.#settings.triggerBits === 0)) return this.#drained();
       budget -= sent;
     }
     if (this.#queue.queuedBytes === 0) this.#setInterest(this.#interest & ~Interest.writable);

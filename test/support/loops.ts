@@ -1,0 +1,116 @@
+/** Loops that tests turn by hand. */
+import { MSG } from "../../ffi/constants.ts";
+import { expectValue } from "../../ffi/errno.ts";
+import { realSyscalls, recv, type Syscalls } from "../../ffi/syscalls.ts";
+import {
+  Connection,
+  type ConnectionHandlers,
+  type ConnectionOptions,
+  resolveConnection,
+} from "../../src/connection.ts";
+import { EventLoop } from "../../src/loop.ts";
+import { socketPair, tcpPair } from "./sockets.ts";
+import { disown } from "./descriptors.ts";
+
+const DEADLINE_MS = 10_000;
+
+/** Takes turns of `loop` until `isDone`, and fails with `what` if that takes too long. */
+export function turnUntil(loop: EventLoop, isDone: () => boolean, what: string): void {
+  const deadline = performance.now() + DEADLINE_MS;
+  while (!isDone()) {
+    if (performance.now() > deadline) throw new Error(`Waited too long for ${what}`);
+    loop.turn(5);
+  }
+}
+
+/** Takes turns until one in which nothing happened. */
+export function turnUntilQuiet(loop: EventLoop): void {
+  while (loop.turn(5));
+}
+
+/** A connection that a test holds the other end of. */
+export interface Rig<T> {
+  readonly loop: EventLoop;
+  readonly connection: Connection<T>;
+  /** The other end, closed when the test ends. */
+  readonly peer: number;
+  /** Handlers that were called, in order: `"data 5"`, `"close ECONNRESET"`. */
+  readonly log: string[];
+  /** What reached the loop's `onError`. */
+  readonly errors: unknown[];
+}
+
+/** How {@linkcode rig} makes its connection. */
+export interface RigOptions extends ConnectionOptions {
+  /** Calls that are to behave otherwise than the kernel's. */
+  sys?: Partial<Syscalls>;
+  /** What connects the two ends. @default {"tcp"} */
+  over?: "tcp" | "unix";
+}
+
+/** Runs `test` with a connection and its peer, and releases everything after it. */
+export async function rig<T = undefined>(
+  { sys, over = "tcp", ...options }: RigOptions,
+  handlers: ConnectionHandlers<T>,
+  test: (rig: Rig<T>) => void | Promise<void>,
+): Promise<void> {
+  const log: string[] = [];
+  const errors: unknown[] = [];
+  const [peer, fd] = over === "tcp" ? tcpPair() : socketPair();
+  const loop = new EventLoop({ onError: (error) => errors.push(error) }, { ...realSyscalls, ...sys });
+  const settings = resolveConnection(options, logged(handlers, log), (error) => loop.report(error));
+  const connection = new Connection<T>(loop, disown(fd), settings);
+  try {
+    connection.start();
+    await test({ loop, connection, peer, log, errors });
+  } finally {
+    connection.close();
+    await loop.close();
+  }
+}
+
+/** `handlers`, each call of which is logged before it is made. */
+function logged<T>(handlers: ConnectionHandlers<T>, log: string[]): ConnectionHandlers<T> {
+  return {
+    open(connection) {
+      log.push("open");
+      return handlers.open?.(connection);
+    },
+    data(connection, bytes) {
+      log.push(`data ${bytes.byteLength}`);
+      return handlers.data?.(connection, bytes);
+    },
+    drain(connection) {
+      log.push("drain");
+      return handlers.drain?.(connection);
+    },
+    end(connection) {
+      log.push("end");
+      return handlers.end?.(connection);
+    },
+    close(connection, error) {
+      log.push(
+        error === undefined ? "close" : `close ${(error as { code?: string }).code ?? (error as Error).message}`,
+      );
+      return handlers.close?.(connection, error);
+    },
+  };
+}
+
+/** Everything that `fd` has to read now, without waiting for more. */
+export function receiveAll(fd: number): Uint8Array {
+  const chunks: Uint8Array[] = [];
+  const buffer = new Uint8Array(new ArrayBuffer(64 * 1024));
+  for (;;) {
+    const received = recv(fd, buffer, MSG.dontwait);
+    if (received === 0 || received === -11) break;
+    chunks.push(buffer.slice(0, expectValue(received, "receive in a test", "recv")));
+  }
+  const all = new Uint8Array(chunks.reduce((sum, { byteLength }) => sum + byteLength, 0));
+  let at = 0;
+  for (const chunk of chunks) {
+    all.set(chunk, at);
+    at += chunk.byteLength;
+  }
+  return all;
+}
