@@ -1,0 +1,188 @@
+/** Servers in processes of their own, under the runtime that runs the test; each is killed when its test ends. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { afterEach } from "vitest";
+import { encodeSockaddr } from "../../ffi/layout.ts";
+import { RUNTIME } from "./scripts.ts";
+import { loopback } from "./sockets.ts";
+
+const START_MS = 30_000;
+const END_MS = 20_000;
+const CONDITION_MS = 20_000;
+
+/** Ticks a second of the times in /proc/PID/stat: USER_HZ, which is 100 on every architecture. proc(5). */
+export const TICKS_PER_SECOND = 100;
+
+/** What a server needs and no more. */
+const FLAGS = {
+  deno: ["run", "--no-prompt", "--allow-ffi"],
+  bun: [],
+  node: ["--disable-warning=ExperimentalWarning"],
+};
+
+/** How {@linkcode start} runs a script. */
+export interface StartOptions {
+  /** Flags of Deno, beside `--allow-ffi`. */
+  readonly permissions?: readonly string[];
+  /** A program and its arguments that end by executing the runtime, such as `["prlimit", "--nofile=64:64"]`. */
+  readonly under?: readonly string[];
+}
+
+/** How a process ended. */
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: string | null;
+}
+
+/** A process of a test. */
+export class TestProcess {
+  /** What it has written so far. */
+  stdout = "";
+  /** What it has written so far. */
+  stderr = "";
+  /** Settles when it has ended and all it wrote is here. */
+  readonly ended: Promise<Exit>;
+  /** Set once it has ended. */
+  exit: Exit | undefined;
+  readonly #child: ChildProcess;
+
+  constructor(program: string, args: readonly string[]) {
+    this.#child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+    this.#child.stdout!.setEncoding("utf8").on("data", (text) => this.stdout += text);
+    this.#child.stderr!.setEncoding("utf8").on("data", (text) => this.stderr += text);
+    this.ended = new Promise((resolve, reject) => {
+      this.#child.on("error", reject).on("close", (code, signal) => resolve(this.exit = { code, signal }));
+    });
+    this.ended.catch(() => {}); // a program that is missing: told to whoever waits
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  kill(signal: "SIGTERM" | "SIGINT" | "SIGKILL"): void {
+    // Not ChildProcess#kill: after that, Deno 2.9 says the process ended by the signal, whatever its exit code.
+    if (this.exit === undefined) process.kill(this.pid, signal);
+  }
+
+  /** How it ended; kills it and throws if that takes too long. */
+  async end(): Promise<Exit> {
+    const timer = setTimeout(() => this.kill("SIGKILL"), END_MS);
+    try {
+      return await this.ended;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Lines of standard output that are complete. */
+  get lines(): string[] {
+    return this.stdout.split("\n").slice(0, -1);
+  }
+
+  /** Waits for line number `index` of standard output. */
+  async line(index: number): Promise<string> {
+    await until(() => this.lines.length > index || this.exit !== undefined, `line ${index + 1} of a process`, START_MS);
+    const line = this.lines[index];
+    if (line === undefined) {
+      throw new Error(
+        `Cannot read line ${index + 1} of a process: it ended with ${this.exit!.signal ?? this.exit!.code}\n` +
+          this.stdout + this.stderr,
+      );
+    }
+    return line;
+  }
+
+  /** How many descriptors it has open. */
+  get descriptors(): number {
+    return readdirSync(`/proc/${this.pid}/fd`).length;
+  }
+
+  /** The CPU time that all its threads have used, in ticks. */
+  get cpuTicks(): number {
+    const stat = readFileSync(`/proc/${this.pid}/stat`, "utf8");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return Number(fields[11]) + Number(fields[12]); // utime and stime, fields 14 and 15 of all
+  }
+
+  /** Memory it has resident. */
+  get residentBytes(): number {
+    return 1024 * Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${this.pid}/status`, "utf8"))![1]);
+  }
+}
+
+/** A process that listens. */
+export class ServerProcess extends TestProcess {
+  /** The first line that it printed, once it has. */
+  announcement = "";
+
+  /** The port of its announcement. */
+  get port(): number {
+    return Number(/^listening on tcp:\/\/.*:(\d+)$/.exec(this.announcement)![1]);
+  }
+
+  /** Where it listens. */
+  get sockaddr(): Uint8Array<ArrayBuffer> {
+    const path = /^listening on unix:\/\/(.*)$/.exec(this.announcement)?.[1];
+    return path === undefined
+      ? loopback(this.port)
+      : encodeSockaddr({ family: "unix", path: new TextEncoder().encode(path) });
+  }
+}
+
+const running = new Set<TestProcess>();
+
+/** Every test of this file ends with the processes that it started killed. Called at the top of a test file. */
+export function expectNoProcesses(): void {
+  afterEach(killProcesses);
+}
+
+/** Kills what was started, each by its own id, and waits for the end. */
+export async function killProcesses(): Promise<void> {
+  for (const child of running) {
+    if (child.exit === undefined) child.kill("SIGKILL");
+    await child.ended.catch(() => {});
+  }
+  running.clear();
+}
+
+/** Starts a script, named from the root of the project, and waits for nothing. */
+export function start(script: string, args: readonly string[] = [], options: StartOptions = {}): ServerProcess {
+  const { permissions = [], under = [] } = options;
+  const path = fileURLToPath(new URL(`../../${script}`, import.meta.url));
+  const flags = RUNTIME === "deno" ? [...FLAGS.deno, ...permissions] : FLAGS[RUNTIME];
+  const [program, ...rest] = [...under, process.execPath, ...flags, path, ...args];
+  const child = new ServerProcess(program!, rest);
+  running.add(child);
+  return child;
+}
+
+/** Starts a script that listens, and waits for its announcement; throws with what it said if it does not come. */
+export async function startServer(
+  script: string,
+  args: readonly string[] = [],
+  options: StartOptions = {},
+): Promise<ServerProcess> {
+  const server = start(script, args, options);
+  server.announcement = await server.line(0);
+  return server;
+}
+
+/** Starts any other program. */
+export function startProgram(program: string, args: readonly string[]): TestProcess {
+  const child = new TestProcess(program, args);
+  running.add(child);
+  return child;
+}
+
+/** Waits for `condition`; throws if it is not met in time. */
+export async function until(condition: () => boolean, what: string, deadlineMs: number = CONDITION_MS): Promise<void> {
+  const deadline = performance.now() + deadlineMs;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`Cannot see ${what}: it did not happen within ${deadlineMs} ms`);
+    await sleep(2);
+  }
+}

@@ -1,0 +1,27 @@
+/** Random numbers that a failing test can be repeated with: `TEST_SEED=4711`. */
+import process from "node:process";
+import { bytes } from "./sockets.ts";
+
+/** Numbers from 0 to `below` − 1, always the same for a seed: mulberry32. */
+export type Random = (below: number) => number;
+
+/** Prints the seed, so that a failure can be repeated. */
+export function seededRandom(what: string): Random {
+  const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 32));
+  console.log(`${what}: TEST_SEED=${seed}`);
+  let state = seed >>> 0;
+  return (below) => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return Math.floor(((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32 * below);
+  };
+}
+
+/** `count` random bytes, a multiple of 4. */
+export function randomBytes(random: Random, count: number): Uint8Array<ArrayBuffer> {
+  const block = bytes(count);
+  const words = new Uint32Array(block.buffer);
+  for (let i = 0; i < words.length; i++) words[i] = random(2 ** 32);
+  return block;
+}
