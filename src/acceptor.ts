@@ -145,6 +145,7 @@ export class Acceptor implements Source {
   released(): void {
     this.#connections--;
     assert(this.#connections >= 0, "a connection is released once");
+    if (this.#token === undefined) return;
     if (this.isPaused) this.#resume();
     else if (this.#reserve.missing > 0) this.#reserve.refill();
   }

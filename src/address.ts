@@ -88,7 +88,7 @@ function parseIpv6(text: string): { address: Uint8Array; scopeId: number } | und
   const [, body = "", zone = "0"] = /^([0-9a-fA-F:.]+)(?:%(\d{1,9}))?$/.exec(text) ?? [];
   const halves = body.split("::");
   if (halves.length > 2) return undefined;
-  const [head, tail] = halves.map(parseGroups);
+  const [head, tail] = halves.map((half, i) => parseGroups(half, i === halves.length - 1));
   if (head === undefined || (halves.length === 2 && tail === undefined)) return undefined;
   const missing = 16 - head.length - (tail?.length ?? 0);
   // "::" stands for at least one group of zeros; without it all eight groups are there.
@@ -99,13 +99,13 @@ function parseIpv6(text: string): { address: Uint8Array; scopeId: number } | und
   return { address, scopeId: Number(zone) };
 }
 
-/** Bytes of groups separated by single colons; the last one may be an IPv4 address. */
-function parseGroups(text: string): number[] | undefined {
+/** Bytes of groups separated by single colons; the last one of the whole address may be an IPv4 address. */
+function parseGroups(text: string, isLast: boolean): number[] | undefined {
   if (text === "") return [];
   const bytes: number[] = [];
   const groups = text.split(":");
   for (const [i, group] of groups.entries()) {
-    const ipv4 = i === groups.length - 1 ? parseIpv4(group) : undefined;
+    const ipv4 = isLast && i === groups.length - 1 ? parseIpv4(group) : undefined;
     if (ipv4 !== undefined) bytes.push(...ipv4);
     else if (/^[0-9a-fA-F]{1,4}$/.test(group)) bytes.push(parseInt(group, 16) >> 8, parseInt(group, 16) & 0xff);
     else return undefined;

@@ -36,7 +36,7 @@ export function listenOn(address: Address, options: ListenOptions, sys: Syscalls
       if (options.reusePort) setOption(sys, fd, SOL.socket, SO.reuseport, 1, action);
     }
     let bound = sys.bind(fd, sockaddr);
-    if (bound === -ERRNO.EADDRINUSE[0] && address.transport === "unix" && isAbandoned(sys, sockaddr)) {
+    if (bound === -ERRNO.EADDRINUSE[0] && address.transport === "unix" && isAbandoned(sys, address.path, sockaddr)) {
       sys.unlink(address.path);
       bound = sys.bind(fd, sockaddr);
     }
@@ -101,8 +101,15 @@ function setOption(sys: Syscalls, fd: number, level: number, name: number, value
   expectValue(sys.setsockopt(fd, level, name, encodeInt(value)), action, "setsockopt");
 }
 
-/** Whether a Unix socket file is left over from a process that is gone: nobody accepts behind it. */
-function isAbandoned(sys: Syscalls, sockaddr: Uint8Array): boolean {
+/**
+ * Whether a file is a Unix socket left over from a process that is gone. connect(2) is refused by any file that nobody
+ * accepts behind, so it must be a socket first: only that cannot be opened with ENXIO.
+ */
+function isAbandoned(sys: Syscalls, path: string, sockaddr: Uint8Array): boolean {
+  if (path.startsWith("\0")) return false; // an abstract name goes with its socket
+  const opened = sys.open(path, O.rdonly | O.nonblock | O.cloexec);
+  if (opened >= 0) sys.close(opened);
+  if (opened !== -ERRNO.ENXIO[0]) return false;
   const fd = sys.socket(AF.unix, SOCK.stream | SOCK.nonblock | SOCK.cloexec, 0);
   if (fd < 0) return false;
   const result = sys.connect(fd, sockaddr);

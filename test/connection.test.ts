@@ -26,7 +26,7 @@ function expectPattern(received: Uint8Array): void {
 }
 
 /** Writes until the kernel takes no more and the queue grows. */
-function fill(connection: Connection<unknown>): number {
+function fill<T>(connection: Connection<T>): number {
   let written = 0;
   while (connection.queuedBytes === 0) {
     connection.write(pattern(64 * 1024, written));
@@ -36,7 +36,7 @@ function fill(connection: Connection<unknown>): number {
 }
 
 /** Reads at the peer, while the loop turns, until `count` bytes are there. */
-function readAtPeer({ loop, peer }: Rig<unknown>, count: number): Uint8Array {
+function readAtPeer<T>({ loop, peer }: Rig<T>, count: number): Uint8Array {
   const all = new Uint8Array(count);
   let at = 0;
   turnUntil(loop, () => {
