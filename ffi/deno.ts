@@ -107,13 +107,22 @@ interface Core {
   unrefOpPromise?(promise: Promise<unknown>): void;
 }
 
+type Poll = (fds: Int32Array<ArrayBuffer>, count: number, timeoutMs: number) => Promise<number>;
+
+/** Bound by the first parker of this thread; Deno gives a library back only when it is closed. */
+let nonblockingPoll: Poll | undefined;
+
+function bindPoll(): Poll {
+  return open({ poll: { parameters: ["buffer", "u32", "i32"], result: "i32", nonblocking: true } }).poll;
+}
+
 /**
  * Waits with poll(2) as a `nonblocking` foreign call, which Deno runs on a thread of its pool. One poll is under way at
  * a time and serves every park until it returns. errno is not read: it would be another thread's.
  */
 class PollParker extends BaseParker {
   readonly ready: Promise<void> = Promise.resolve();
-  readonly #poll: (fds: Int32Array<ArrayBuffer>, count: number, timeoutMs: number) => Promise<number>;
+  readonly #poll: Poll;
   readonly #core: Core | undefined;
   readonly #fds: Int32Array<ArrayBuffer>;
   #waiting: Promise<void> | undefined;
@@ -123,7 +132,7 @@ class PollParker extends BaseParker {
   constructor(options: ParkerOptions) {
     super(options, builtin("node:timers") as Timers);
     this.#fds = pollfd(options.epollFd);
-    this.#poll = open({ poll: { parameters: ["buffer", "u32", "i32"], result: "i32", nonblocking: true } }).poll;
+    this.#poll = nonblockingPoll ??= bindPoll();
     const { internal } = Deno as unknown as { internal: symbol };
     this.#core = (Deno as unknown as Record<symbol, { core?: Core } | undefined>)[internal]?.core;
   }

@@ -128,6 +128,8 @@ interface Uv {
 
 /** libuv as it is linked into Node, and the two callbacks that serve every parker; never released. */
 interface Libuv {
+  /** Node still runs the loop after its `exit` event, but aborts when that calls back. */
+  isExiting: boolean;
   readonly uv: Uv;
   readonly loop: bigint;
   /** `uv_poll_cb`. */
@@ -151,9 +153,11 @@ function bindLibuv(): Libuv {
     malloc: { arguments: ["u64"], return: "pointer" },
     free: { arguments: ["pointer"], return: "void" },
   });
+  const uv = functions as Uv;
   const parkers = new Map<bigint, UvParker>();
-  return {
-    uv: functions as Uv,
+  const bound: Libuv = {
+    isExiting: false,
+    uv,
     loop: nodeFFI().getCurrentEventLoop!(),
     onPoll: lib.registerCallback(
       { arguments: ["pointer", "i32", "i32"], return: "void" },
@@ -165,6 +169,12 @@ function bindLibuv(): Libuv {
     ),
     parkers,
   };
+  // First, so that a parker that is closed by another listener knows.
+  process.prependListener("exit", () => {
+    bound.isExiting = true;
+    for (const handle of parkers.keys()) uv.uv_poll_stop(handle);
+  });
+  return bound;
 }
 
 /** Lets the libuv loop that Node runs on watch the descriptor, so there is nothing to hand over between threads. */
@@ -192,8 +202,8 @@ class UvParker extends BaseParker {
   }
 
   protected override watch(): void {
-    if (this.#started) return;
-    const { uv, onPoll } = this.#libuv;
+    const { uv, onPoll, isExiting } = this.#libuv;
+    if (this.#started || isExiting) return;
     const result = uv.uv_poll_start(this.#handle, UV_READABLE, onPoll);
     if (result < 0) throw new Error(`Cannot watch the epoll descriptor: uv_poll_start returned ${result}`);
     this.#started = true;
@@ -207,6 +217,7 @@ class UvParker extends BaseParker {
   }
 
   protected override end(): Promise<void> {
+    if (this.#libuv.isExiting) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#onClosed = resolve;
     this.hold(true);

@@ -85,12 +85,12 @@ export abstract class BaseParker implements Parker {
 
   ref(): void {
     this.#referenced = true;
-    this.hold(this.holds);
+    if (this.#parked) this.hold(true);
   }
 
   unref(): void {
     this.#referenced = false;
-    this.hold(this.holds);
+    if (this.#parked) this.hold(false);
   }
 
   close(): Promise<void> {
@@ -120,7 +120,7 @@ export abstract class BaseParker implements Parker {
 
   /** Sees to it that `fire` is called once the descriptor is readable; often it is being watched already. */
   protected abstract watch(): void;
-  /** Whether what watches the descriptor keeps the process alive from now on. */
+  /** Whether what watches the descriptor keeps the process alive from now on. Not called after `end`. */
   protected abstract hold(keepAlive: boolean): void;
   /** Stops watching, once, and settles when nothing waits any more. */
   protected abstract end(): Promise<void>;
