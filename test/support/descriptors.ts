@@ -21,6 +21,19 @@ export function openDescriptors(): string[] {
   return targets.filter((target) => !/^\/proc\/\d+\/fd$/.test(target)).sort();
 }
 
+/** The numbers of this process's descriptors. */
+export function openNumbers(): number[] {
+  // The listing has a descriptor of its own, which is closed by the time anybody looks.
+  return readdirSync("/proc/self/fd").map(Number).filter((fd) => {
+    try {
+      readlinkSync(`/proc/self/fd/${fd}`);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
 /** The entries of `after` that `before` does not have, counting equal ones. */
 function added(before: readonly string[], after: readonly string[]): string[] {
   const left = [...before];
