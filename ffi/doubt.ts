@@ -34,6 +34,7 @@ const NETWORK: ErrnoName[] = [
   "ECONNREFUSED",
   "ECONNRESET",
   "ETIMEDOUT",
+  "EACCES", // ICMPv6: prohibited by an administrator
 ];
 const SOCKET: ErrnoName[] = ["EBADF", "ENOTSOCK", "EINVAL", "EFAULT", "EINTR", "ENOBUFS", "ENOMEM"];
 const FILES: ErrnoName[] = ["EMFILE", "ENFILE", "ENOMEM"];
@@ -89,7 +90,7 @@ export const PLAUSIBLE = {
     "ENOTCONN",
     "EPIPE",
     "EMSGSIZE",
-    "EACCES",
+    "ETOOMANYREFS",
     "EPERM",
     "EALREADY",
     "EDESTADDRREQ",
@@ -99,7 +100,7 @@ export const PLAUSIBLE = {
   epollCreate1: plausible(...FILES, "EINVAL"),
   epollCtl: plausible("EBADF", "EEXIST", "EINVAL", "ELOOP", "ENOENT", "ENOMEM", "ENOSPC", "EPERM"),
   epollWait: plausible("EBADF", "EFAULT", "EINTR", "EINVAL"),
-  dup3: plausible("EBADF", "EBUSY", "EINTR", "EINVAL", "EMFILE"),
+  dup3: plausible("EBADF", "EBUSY", "EINTR", "EINVAL", "EMFILE", "ENOMEM"),
   open: plausible(
     ...FILES,
     "EACCES",

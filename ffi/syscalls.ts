@@ -181,7 +181,8 @@ export function listen(fd: number, backlog: number): number {
  * Takes the next finished connection from a listener: accept4(2).
  *
  * @param flags `SOCK.nonblock | SOCK.cloexec`, or 0.
- * @param sockaddr Filled with the peer's address, if given; `SOCKADDR_MAX_BYTES` fit any.
+ * @param sockaddr Filled with the peer's address, if given: 16 bytes for IPv4, 28 for IPv6. For a Unix peer, whose
+ * address may have any length, ask {@linkcode getpeername}.
  * @returns A descriptor that the caller owns, or `-errno`. EMFILE and ENFILE are decided before the queue is looked
  * at, so they do not mean that somebody waits; and the errno of a connection that died in the queue is passed through.
  */
