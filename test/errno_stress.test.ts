@@ -1,7 +1,7 @@
 /**
- * Millions of failing calls under the garbage collector, each with the errno it must have: not one may be wrong. The
- * environment variable STRESS_CALLS makes it longer. This asserts what the wrappers return; an errno that was misread
- * once and confirmed by their second call is right here.
+ * Hundreds of thousands of failing calls under the garbage collector, each with the errno it must have: not one may be
+ * wrong. This asserts what the wrappers return; an errno that was misread once and confirmed by their second call is
+ * right here. The environment variable STRESS_CALLS makes it longer, with TEST_FILE_ALARM for the seconds it may take.
  */
 import { once } from "node:events";
 import process from "node:process";

@@ -1,6 +1,6 @@
 /** Sockets for tests: on loopback or in pairs, non-blocking, closed when the test ends. */
 import { AF, POLL, SO, SOCK, SOL } from "../../ffi/constants.ts";
-import { expectValue } from "../../ffi/errno.ts";
+import { ERRNO, expectValue } from "../../ffi/errno.ts";
 import {
   decodeSockaddr,
   encodeLinger,
@@ -78,7 +78,7 @@ export function reset(fd: number): void {
 export function ready(fd: number, events: number = POLL.in): void {
   const set = new PollSet(1);
   set.set(0, fd, events);
-  expectValue(sys.poll(set, 1, READY_MS) || -110, `see descriptor ${fd} become ready`, "poll");
+  expectValue(sys.poll(set, 1, READY_MS) || -ERRNO.ETIMEDOUT[0], `see descriptor ${fd} become ready`, "poll");
 }
 
 /** Memory that may be handed to C. */
