@@ -21,6 +21,8 @@ export class Reserve {
   readonly #sys: Syscalls;
   readonly #fds: number[] = [];
   #keeperFd = -1;
+  /** Why the last refill stopped. */
+  #errno = 0;
 
   /**
    * Opens `size` descriptors and the keeper. Early, so that their numbers are low: the limit is on numbers, and one
@@ -38,9 +40,6 @@ export class Reserve {
     this.close();
     throw new SystemError(`open ${size + 1} reserve descriptors`, "open", errno);
   }
-
-  /** Why the last refill stopped. */
-  #errno = 0;
 
   /** How many are not there now. */
   get missing(): number {
@@ -66,8 +65,12 @@ export class Reserve {
     this.refill();
   }
 
-  /** Opens what is missing: with files of their own, or else sharing the keeper's. Returns whether it is complete. */
+  /**
+   * Opens what is missing: with files of their own, or else sharing the keeper's. Opens nothing once closed. Returns
+   * whether it is complete.
+   */
   refill(): boolean {
+    if (this.#keeperFd < 0) return this.missing === 0;
     while (this.#fds.length < this.size) {
       let fd = openIdle(this.#sys);
       if (fd < 0) fd = this.#sys.fcntl(this.#keeperFd, F.dupfdCloexec, 0);
