@@ -347,13 +347,14 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
     const listener = disown(tcpListener());
     const clients = waiting(listener, 3);
     let accepted = 0;
-    const acceptor: Acceptor = new Acceptor(loop, listener, { trigger }, (fd) => {
+    const stop = (fd: number) => {
       accepted++;
       close(fd);
       acceptor.close();
       acceptor.close();
       acceptor.released();
-    }, () => {});
+    };
+    const acceptor = new Acceptor(loop, listener, { trigger }, stop, () => {});
     turnUntilQuiet(loop);
     expect(accepted).toBe(1);
     for (const client of clients) ready(client);
