@@ -119,6 +119,9 @@ function bindPoll(): Poll {
 /**
  * Waits with poll(2) as a `nonblocking` foreign call, which Deno runs on a thread of its pool. One poll is under way at
  * a time and serves every park until it returns. errno is not read: it would be another thread's.
+ *
+ * Not guaranteed: that more than 31 parkers on one JavaScript thread work. Deno's pool has 32 threads; each parked
+ * parker holds one, and Deno's own file and name look-ups wait for one.
  */
 class PollParker extends BaseParker {
   readonly ready: Promise<void> = Promise.resolve();

@@ -10,8 +10,10 @@ export interface Parker {
   readonly ready: Promise<void>;
   /**
    * Asks for one call of `wake`, as a task of its own on this thread: when the epoll descriptor is readable, or
-   * `timeoutMs` has passed (`Infinity`: never), whichever is first. Early wakes are allowed, lost ones are not. At most
-   * one park is pending.
+   * `timeoutMs` has passed (`Infinity`: never), whichever is first. Early wakes are allowed, lost ones are not; a timeout
+   * is never early. At most one park is pending.
+   *
+   * @throws {Error} If the parker is closed.
    */
   park(timeoutMs: number): void;
   /** Takes the pending park back: `wake` is not called until the next `park`. */
@@ -22,7 +24,8 @@ export interface Parker {
   unref(): void;
   /**
    * Ends the helper and settles once nothing of it waits for the epoll descriptor any more. The caller closes the
-   * descriptor after that, not before: closing it wakes nobody.
+   * descriptor after that, not before: closing it wakes nobody. Safe at any time, and twice. A parker that is never
+   * closed costs its helper, and in a Worker of Node it delays the Worker's end by up to a second.
    */
   close(): Promise<void>;
 }
@@ -39,7 +42,7 @@ export interface ParkerOptions {
 
 /** What a runtime gives besides libc. Implemented by deno.ts, bun.ts and node.ts, and by nothing else. */
 export interface Host {
-  /** How many descriptors a parker may open, helper thread included. Counted as ours before clients are admitted. */
+  /** How many descriptors a parker holds, its helper thread's included. Counted as ours before clients are admitted. */
   readonly parkerDescriptors: number;
   /** How many descriptors the runtime is about to open for itself, whatever this process does. */
   settlingDescriptors(): number;

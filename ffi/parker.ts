@@ -228,7 +228,7 @@ export class ThreadParker extends BaseParker {
     Atomics.store(this.#words, SHARED.closing, 1);
     this.#requests = (this.#requests + 1) | 0;
     this.#request();
-    if (this.#waiting) this.options.nudge();
+    this.options.nudge();
     this.#isClosing = true;
     this.hold(true);
     await this.#exited;
@@ -242,8 +242,16 @@ export class ThreadParker extends BaseParker {
   /** Runs `task` as a task of its own once the word is not `value`. */
   #onChange(word: number, value: number, task: () => void): void {
     const change = Atomics.waitAsync(this.#words, word, value);
-    if (change.async) change.value.then(task);
-    else this.timers.setImmediate(task);
+    if (!change.async) {
+      this.timers.setImmediate(task);
+      return;
+    }
+    change.value.then(() => {
+      // The other side stores first and notifies then. In between, this side may have seen what was stored and wait
+      // for the next change already: then it is notified too early.
+      if (Atomics.load(this.#words, word) === value) this.#onChange(word, value, task);
+      else task();
+    });
   }
 
   readonly #answered = (): void => {
@@ -270,7 +278,8 @@ Atomics.store(words, ${started}, 1);
 Atomics.notify(words, ${started});
 let current = 0;
 while (true) {
-  Atomics.wait(words, ${request}, current);
+  // Not once: what is notified for the request before may come late.
+  while (Atomics.load(words, ${request}) === current) Atomics.wait(words, ${request}, current);
   if (isClosing()) break;
   current = Atomics.load(words, ${request});
   let ready = 0;
