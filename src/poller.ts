@@ -15,7 +15,8 @@ export interface Source {
   readonly isListener?: boolean;
   /**
    * The kernel reported `readiness` (`Readiness` bits). Called for this registration only, never for an earlier one of
-   * the same descriptor number. May add, modify and remove any source.
+   * the same descriptor number. May add, modify and remove any source. What another source did in the same batch may
+   * have made it untrue: the next call on the descriptor tells, or `-EAGAIN` that there is nothing.
    */
   onReady(readiness: number): void;
 }
@@ -36,8 +37,6 @@ interface Registration {
  * its slot or its descriptor number is in use again within the same batch.
  */
 export class Poller {
-  /** The epoll descriptor, owned. Itself pollable: readable while there are events. */
-  readonly fd: number;
   readonly #sys: Syscalls;
   readonly #layout: EpollEventLayout = epollEventLayout();
   readonly #registrations: SlotTable<Registration> = new SlotTable();
@@ -50,6 +49,7 @@ export class Poller {
   #listenerCount = 0;
   #edges = 0;
   #rearmSlot = 0;
+  #fd: number;
 
   /**
    * Opens an epoll instance. `sys` stands in for the kernel, in tests.
@@ -58,7 +58,12 @@ export class Poller {
    */
   constructor(sys: Syscalls = realSyscalls) {
     this.#sys = sys;
-    this.fd = expectValue(sys.epollCreate1(EPOLL.cloexec), "make an event loop", "epoll_create1");
+    this.#fd = expectValue(sys.epollCreate1(EPOLL.cloexec), "make an event loop", "epoll_create1");
+  }
+
+  /** The epoll descriptor, owned; -1 once closed. Itself pollable: readable while there are events. */
+  get fd(): number {
+    return this.#fd;
   }
 
   /** How many sources there are. */
@@ -76,8 +81,10 @@ export class Poller {
    *
    * @returns The token, or `-errno`: `-ENOSPC` (fs.epoll.max_user_watches), `-ENOMEM`, `-EEXIST` if the descriptor is
    * watched already, `-EPERM` for a regular file.
+   * @throws {RangeError} If the poller is closed.
    */
   add(fd: number, interest: number, source: Source): Token | number {
+    this.#assertOpen();
     const registration: Registration = { fd, source, interest, token: undefined };
     const token = registration.token = this.#registrations.add(registration);
     const result = this.#control(EPOLL_CTL.add, fd, interest, token);
@@ -93,14 +100,16 @@ export class Poller {
    * Changes what `token` waits for, and reports anew what is ready already, also under edge triggering.
    *
    * @throws {SystemError} If the kernel refuses.
+   * @throws {RangeError} If the token was removed, or the poller is closed.
    */
   modify(token: Token, interest: number): void {
+    this.#assertOpen();
     const registration = this.#get(token);
     const { fd } = registration;
     let operation: number = EPOLL_CTL.mod;
     if ((registration.interest | interest) & Interest.exclusive) {
       // The kernel modifies no exclusive registration (EINVAL): epoll_ctl(2).
-      this.#sys.epollCtl(this.fd, EPOLL_CTL.del, fd, null);
+      this.#sys.epollCtl(this.#fd, EPOLL_CTL.del, fd, null);
       operation = EPOLL_CTL.add;
     }
     expectValue(this.#control(operation, fd, interest, token), "change what is waited for", "epoll_ctl");
@@ -109,13 +118,18 @@ export class Poller {
     registration.interest = interest;
   }
 
-  /** Stops watching; once, and before the descriptor is closed. */
+  /**
+   * Stops watching; once, and before the descriptor is closed.
+   *
+   * @throws {RangeError} If the token was removed.
+   */
   remove(token: Token): void {
     const { fd, interest } = this.#get(token);
     this.#registrations.remove(token);
     if (interest & Interest.edge) this.#edges--;
+    if (this.#fd === -1) return; // with the epoll instance went what it watched; the number is somebody else's
     // A descriptor that was closed behind our back has left the epoll set by itself.
-    this.#sys.epollCtl(this.fd, EPOLL_CTL.del, fd, null);
+    this.#sys.epollCtl(this.#fd, EPOLL_CTL.del, fd, null);
   }
 
   /**
@@ -123,9 +137,11 @@ export class Poller {
    * ends the wait.
    *
    * @returns How many events there are to dispatch.
+   * @throws {RangeError} If the poller is closed.
    */
   wait(timeoutMs: number): number {
-    const count = this.#sys.epollWait(this.fd, this.#events, EVENTS_PER_WAIT, timeoutMs);
+    this.#assertOpen();
+    const count = this.#sys.epollWait(this.#fd, this.#events, EVENTS_PER_WAIT, timeoutMs);
     if (count >= 0) return this.#count = count;
     this.#count = 0;
     if (count !== -ERRNO.EINTR[0]) throw new SystemError("wait for events", "epoll_wait", -count);
@@ -134,7 +150,7 @@ export class Poller {
 
   /**
    * Tells the sources of the last wait, listeners excepted. What one throws is handed to `onError`, and the rest of the
-   * batch is told: an edge is not reported twice.
+   * batch is told: an edge is not reported twice. `onError` must not throw.
    */
   dispatch(onError: (error: unknown) => void): void {
     const { words, events, slot, generation } = this.#layout;
@@ -175,6 +191,8 @@ export class Poller {
    * a source that took a failure for "not ready" would be silent for ever.
    *
    * @returns Whether there are more of them in this round.
+   * @throws {SystemError} If the kernel refuses one, as for a descriptor that was closed without `remove`. The next call
+   * goes on behind it.
    */
   rearm(): boolean {
     const end = Math.min(this.#rearmSlot + REARM_BUDGET, this.#registrations.slots);
@@ -183,15 +201,25 @@ export class Poller {
       if (registration?.token === undefined) continue;
       const { token, interest } = registration;
       // A oneshot source that has fired stays silent until its owner modifies it.
-      if (interest & Interest.edge && !(interest & Interest.oneshot)) this.modify(token, interest);
+      if (!(interest & Interest.edge) || interest & Interest.oneshot) continue;
+      this.#rearmSlot = slot + 1;
+      this.modify(token, interest);
     }
     this.#rearmSlot = end === this.#registrations.slots ? 0 : end;
     return this.#rearmSlot !== 0;
   }
 
-  /** Closes the epoll descriptor. That wakes nobody who waits for it. */
+  /** Closes the epoll descriptor. That wakes nobody who waits for it. Safe twice; sources may be removed after it. */
   close(): void {
-    this.#sys.close(this.fd);
+    if (this.#fd === -1) return;
+    const fd = this.#fd;
+    this.#fd = -1;
+    this.#sys.close(fd);
+  }
+
+  /** A closed descriptor's number may be that of another epoll instance by now. */
+  #assertOpen(): void {
+    if (this.#fd === -1) throw new RangeError("Cannot use a poller: it is closed");
   }
 
   #get({ slot, generation }: Token): Registration {
@@ -204,6 +232,6 @@ export class Poller {
     this.#event[this.#layout.events] = interest;
     this.#event[this.#layout.slot] = token.slot;
     this.#event[this.#layout.generation] = token.generation;
-    return this.#sys.epollCtl(this.fd, operation, fd, this.#event);
+    return this.#sys.epollCtl(this.#fd, operation, fd, this.#event);
   }
 }

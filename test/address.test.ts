@@ -121,7 +121,7 @@ describe("encodeAddress(), ports", () => {
         new RangeError(`Cannot listen on port ${port}: it must be 0 to 65535`),
       );
     }
-    for (const port of ["80", null]) {
+    for (const port of ["80", null] as unknown[]) {
       expect(() => encodeAddress("connect", tcp("127.0.0.1", port as number))).toThrow(RangeError);
     }
   });
