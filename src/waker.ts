@@ -37,12 +37,14 @@ export class Waker implements Source {
     this.#poller = poller;
     this.#onWake = onWake;
     this.#fd = expectValue(sys.eventfd(0, EFD.nonblock | EFD.cloexec), "make a waker", "eventfd");
-    const token = poller.add(this.#fd, Interest.readable, this);
-    if (typeof token === "number") {
+    try {
+      const token = poller.add(this.#fd, Interest.readable, this);
+      if (typeof token === "number") throw new SystemError("watch a waker", "epoll_ctl", -token);
+      this.#token = token;
+    } catch (error) {
       sys.close(this.#fd);
-      throw new SystemError("watch a waker", "epoll_ctl", -token);
+      throw error;
     }
-    this.#token = token;
   }
 
   /** Has `onWake` called in the loop's next turn, even if the loop is waiting. No-op once closed. */
@@ -80,8 +82,15 @@ export class RemoteWaker {
   readonly #increment: Uint8Array = one();
   #fd: number;
 
-  /** `fd` came from {@linkcode Waker.remote}, and becomes this object's to close. */
+  /**
+   * `fd` came from {@linkcode Waker.remote}, and becomes this object's to close.
+   *
+   * @throws {RangeError} If `fd` cannot be a descriptor, such as one that was lost on its way.
+   */
   constructor(fd: number, sys: Syscalls = realSyscalls) {
+    if (!Number.isInteger(fd) || fd < 0) {
+      throw new RangeError(`Cannot wake through descriptor ${fd}: it must be a non-negative integer`);
+    }
     this.#sys = sys;
     this.#fd = fd;
   }
