@@ -2,7 +2,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { allAnswered, drive, EchoClient, summary } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { expectNoProcesses, type ServerProcess, start, startProgram, startServer, until } from "./support/processes.ts";
@@ -16,6 +16,8 @@ const MIB = 1024 * 1024;
 const HIGH_WATER_BYTES = MIB;
 const RECEIVE_BUFFER_BYTES = 64 * 1024;
 
+// Above the deadlines within, which say what did not happen.
+vi.setConfig({ testTimeout: 60_000 });
 expectNoLeak();
 expectNoProcesses();
 

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { allAnswered, drive, EchoClient, summary } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import {
@@ -26,6 +26,8 @@ const PING = bytes("ping");
 /** How long after its start Deno is left two more descriptors: until it has opened them. See ffi/deno.ts. */
 const SETTLING_MS = RUNTIME === "deno" ? 1_000 : 0;
 
+// Above the deadlines within, which say what did not happen.
+vi.setConfig({ testTimeout: 60_000 });
 expectNoLeak();
 expectNoProcesses();
 

@@ -1,0 +1,97 @@
+/** A server beside everything else that its runtime does: under load, and idle. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { allAnswered, drive, EchoClient } from "./support/clients.ts";
+import { expectNoLeak } from "./support/descriptors.ts";
+import { expectNoProcesses, type ServerProcess, startServer, TICKS_PER_SECOND } from "./support/processes.ts";
+import { needsProgram } from "./support/programs.ts";
+import { bytes } from "./support/sockets.ts";
+import { readTrace, tracedBy } from "./support/trace.ts";
+
+const SHARED_THREAD = "test/fixtures/shared_thread.ts";
+const TRIGGERS = ["level", "edge"];
+const IDLE_SECONDS = 10;
+
+// Above the deadlines within, which say what did not happen.
+vi.setConfig({ testTimeout: 60_000 });
+expectNoLeak();
+expectNoProcesses();
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "spillway-runtime-"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+async function endsWell(server: ServerProcess): Promise<void> {
+  server.kill("SIGTERM");
+  expect(await server.end()).toEqual({ code: 0, signal: null });
+  expect(server.stderr).toBe("");
+}
+
+describe.each(TRIGGERS)("run(), %s-triggered", (trigger) => {
+  test("under load, the runtime's timers fire, its fetch ends and promises settle", async () => {
+    const http = createServer((_, response) => response.end("fetched"));
+    await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve));
+    try {
+      const url = `http://127.0.0.1:${(http.address() as AddressInfo).port}/`;
+      const server = await startServer(SHARED_THREAD, [trigger, url], { permissions: ["--allow-net=127.0.0.1"] });
+      const stream = bytes(256 * 1024).fill(7);
+      const clients = Array.from({ length: 8 }, () => new EchoClient(server.sockaddr, stream));
+      const isDone = () => {
+        for (const client of clients) if (client.isAnswered) client.ask(stream);
+        return server.lines.length > 2 || server.exit !== undefined;
+      };
+      await drive(clients, isDone, "the end of the server's chores");
+      const { chores: [ticks, fetched, promises] } = JSON.parse(await server.line(2));
+      console.log(`${trigger}: bytes that came in during 30 ticks: ${ticks[1]}, a fetch: ${fetched[1]}`);
+      expect([ticks[0], fetched[0], promises[0]]).toEqual([30, "fetched", 1_000]);
+      // The load went on meanwhile. The promises may have settled within one job.
+      expect(ticks[1]).toBeGreaterThan(0);
+      expect(fetched[1]).toBeGreaterThan(0);
+      await allAnswered(clients, "the last answers");
+      await endsWell(server);
+    } finally {
+      http.closeAllConnections();
+      await new Promise((resolve) => http.close(resolve));
+    }
+  });
+});
+
+describe.skipIf(needsProgram("strace"))("run(), idle", () => {
+  test("for 10 seconds, it uses under 1 % of a CPU and calls epoll_wait fewer than 5 times", async () => {
+    const servers = await Promise.all(TRIGGERS.map(async (trigger) => {
+      const file = join(folder, trigger);
+      const server = await startServer(SHARED_THREAD, [trigger], {
+        under: tracedBy(file, ["epoll_wait", "epoll_pwait"]),
+      });
+      const epollFd = Number(/^epoll (\d+)$/.exec(await server.line(1))![1]);
+      /** Calls on our own descriptor: the runtime has others. */
+      const waits = () => readTrace(file).filter(({ args }) => Number.parseInt(args) === epollFd).length;
+      return { trigger, server, waits };
+    }));
+    // Idle, not unused: clients are connected, and code is compiled.
+    const clients = servers.flatMap(({ server }) =>
+      Array.from({ length: 3 }, () => new EchoClient(server.sockaddr, bytes("ping")))
+    );
+    await allAnswered(clients, "answers before the idle time");
+    const before = servers.map(({ server, waits }) => ({ ticks: server.cpuTicks, waits: waits() }));
+    await sleep(1_000 * IDLE_SECONDS);
+    for (const [i, { trigger, server, waits }] of servers.entries()) {
+      const ticks = server.cpuTicks - before[i]!.ticks;
+      const calls = waits() - before[i]!.waits;
+      console.log(`${trigger}, idle for ${IDLE_SECONDS} s: ${ticks} ticks, ${calls} × epoll_wait`);
+      expect(before[i]!.waits, "calls before, which strace saw").toBeGreaterThan(0);
+      expect(ticks).toBeLessThan(0.01 * IDLE_SECONDS * TICKS_PER_SECOND);
+      expect(calls).toBeLessThan(5);
+    }
+    for (const client of clients) client.ask(bytes("pong"));
+    await allAnswered(clients, "answers after the idle time");
+    for (const { server } of servers) await endsWell(server);
+  });
+});
