@@ -53,8 +53,11 @@ export abstract class BaseParker implements Parker {
   protected readonly timers: Timers;
   #parked = false;
   #referenced = true;
-  #dueMs = 0;
+  #dueMs = Infinity;
+  /** Stays armed after a park is over: the next one is seldom due before it, and a timer costs more than all the rest. */
   #timer: Timer | undefined;
+  /** When the timer is to fire; it may do so up to a millisecond before. */
+  #timerMs = Infinity;
   #closed: Promise<void> | undefined;
 
   constructor(options: ParkerOptions, timers: Timers) {
@@ -65,11 +68,12 @@ export abstract class BaseParker implements Parker {
   park(timeoutMs: number): void {
     if (this.#closed !== undefined) throw new Error("Cannot park: the parker is closed");
     this.#parked = true;
-    this.timers.clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#dueMs = Infinity;
     if (timeoutMs !== Infinity) {
-      this.#dueMs = performance.now() + timeoutMs;
-      this.#arm(timeoutMs);
+      const nowMs = performance.now();
+      this.#dueMs = nowMs + timeoutMs;
+      // Within the millisecond it is as good as a new one, which is rounded up.
+      if (this.#timerMs > this.#dueMs + 1) this.#arm(nowMs);
     }
     this.watch();
     this.hold(this.#referenced);
@@ -78,8 +82,6 @@ export abstract class BaseParker implements Parker {
   unpark(): void {
     if (!this.#parked) return;
     this.#parked = false;
-    this.timers.clearTimeout(this.#timer);
-    this.#timer = undefined;
     this.hold(false);
   }
 
@@ -96,6 +98,7 @@ export abstract class BaseParker implements Parker {
   close(): Promise<void> {
     if (this.#closed === undefined) {
       this.unpark();
+      this.timers.clearTimeout(this.#timer);
       this.#closed = this.end();
     }
     return this.#closed;
@@ -125,18 +128,23 @@ export abstract class BaseParker implements Parker {
   /** Stops watching, once, and settles when nothing waits any more. */
   protected abstract end(): Promise<void>;
 
-  #arm(delayMs: number): void {
+  #arm(nowMs: number): void {
+    this.timers.clearTimeout(this.#timer);
     // Rounded up: a timer that fires early would have the loop park again and again for the rest of the millisecond.
-    const timer = this.timers.setTimeout(this.#expired, Math.min(Math.ceil(delayMs), MAX_TIMEOUT_MS));
-    timer.unref();
-    this.#timer = timer;
+    const delayMs = Math.min(Math.ceil(this.#dueMs - nowMs), MAX_TIMEOUT_MS);
+    this.#timer = this.timers.setTimeout(this.#expired, delayMs);
+    this.#timer.unref();
+    this.#timerMs = nowMs + delayMs;
   }
 
   readonly #expired = (): void => {
-    const leftMs = this.#dueMs - performance.now();
-    // Clamped above, or early: the timers of Node count from a clock that is rounded down.
-    if (leftMs > 0) return this.#arm(leftMs);
-    this.fire();
+    this.#timer = undefined;
+    this.#timerMs = Infinity;
+    if (!this.#parked || this.#dueMs === Infinity) return;
+    const nowMs = performance.now();
+    // Clamped, armed for an earlier park, or early: the timers of Node count from a clock that is rounded down.
+    if (this.#dueMs > nowMs) this.#arm(nowMs);
+    else this.fire();
   };
 }
 

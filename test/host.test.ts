@@ -141,6 +141,24 @@ describe("Parker", () => {
     expect(parked.wakes).toBe(5);
   });
 
+  test("wakes in time when a timeout follows a longer one, and a longer one a shorter", async () => {
+    const parked = await createParked();
+    for (const [firstMs, thenMs] of [[1_000_000, 5], [5, 30], [3, 3.5], [Infinity, 5], [5, 0]] as const) {
+      parked.parker.park(firstMs);
+      parked.parker.unpark();
+      const woken = parked.woken();
+      const start = host.now();
+      parked.parker.park(thenMs);
+      await woken;
+      expect(host.now() - start).toBeGreaterThanOrEqual(thenMs);
+    }
+    parked.parker.park(5);
+    parked.parker.unpark();
+    parked.parker.park(Infinity);
+    await afterAnyWake();
+    expect(parked.wakes).toBe(5);
+  });
+
   test("takes a timeout longer than setTimeout does", async () => {
     const parked = await createParked();
     const woken = parked.woken();
