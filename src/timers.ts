@@ -46,11 +46,13 @@ export class Timers {
   }
 
   /**
-   * Has `callback` run once, `ms` after `now`.
+   * Has `callback` run once, `ms` after `now`, which never goes back.
    *
-   * @throws {RangeError} If `ms` is not a number from 0 to 2^31 − 1.
+   * @throws {RangeError} If `ms` is not 0 to 2^31 − 1.
+   * @throws {TypeError} If `ms` is not a number.
    */
   set(now: number, ms: number, callback: () => void): Timer {
+    if (typeof ms !== "number") throw new TypeError(`Cannot set a timer for ${String(ms)}: it must be a number of ms`);
     if (!(ms >= 0 && ms <= TIMER_MAX_MS)) {
       throw new RangeError(`Cannot set a timer for ${ms} ms: it must be 0 to ${TIMER_MAX_MS}`);
     }

@@ -26,6 +26,15 @@ describe("Timers.set()", () => {
     expect(timers.nextDeadline).toBe(Infinity);
   });
 
+  // A text was appended to the clock's digits, and the timer never came.
+  test("Timers.set() throws TypeError for what is no number", () => {
+    const timers = new Timers();
+    for (const ms of ["5", null, undefined, 5n] as unknown[]) {
+      expect(() => timers.set(0, ms as number, () => {})).toThrow(TypeError);
+    }
+    expect(timers.nextDeadline).toBe(Infinity);
+  });
+
   test("Timers.set() takes the bounds and fractions", () => {
     const timers = new Timers();
     for (const ms of [2 ** 31 - 1, 1.5, 0]) timers.set(10, ms, () => {});
