@@ -67,10 +67,11 @@ export class EventLoop {
   #isTurning = false;
   #isStopping = false;
   #isReferenced = true;
-  #isClosed = false;
   #mode: Mode = "idle";
   #parker: Parker | undefined;
   #rearmTimer: Timer | undefined;
+  /** Settles when the loop is closed; absent until `close`. */
+  #closed: Promise<void> | undefined;
   /** Settles the promise of `run`. */
   #finish: { resolve: () => void; reject: (error: unknown) => void } | undefined;
 
@@ -134,7 +135,7 @@ export class EventLoop {
    */
   turn(timeoutMs: number): boolean {
     if (this.#isTurning) throw new RangeError("Cannot take a turn: one is under way, and turns do not nest");
-    if (this.#isClosed) throw new RangeError("Cannot take a turn: the event loop is closed");
+    if (this.#closed !== undefined) throw new RangeError("Cannot take a turn: the event loop is closed");
     if (!(timeoutMs >= 0)) throw new RangeError(`Cannot wait ${timeoutMs} ms: it must be 0 or more, or Infinity`);
     this.#isTurning = true;
     let hasHappened: boolean;
@@ -143,8 +144,10 @@ export class EventLoop {
     } finally {
       this.#isTurning = false;
     }
-    if (this.#thrown.length > 0) throw this.#thrown.splice(0)[0];
-    return hasHappened;
+    if (this.#thrown.length === 0) return hasHappened;
+    const [first, ...others] = this.#thrown.splice(0);
+    for (const error of others) this.#logError(error); // one exception leaves at a time
+    throw first;
   }
 
   /**
@@ -227,12 +230,13 @@ export class EventLoop {
     if (!this.#isTurning) this.#unpark();
   }
 
-  /** Hands `error` to `onError`. What that throws leaves the turn under way once it is over. */
+  /** Hands `error` to `onError`. What that throws leaves the turn under way, or else the next one, once it is over. */
   report(error: unknown): void {
     try {
       this.#onError(error);
     } catch (thrown) {
       this.#thrown.push(thrown);
+      if (!this.#isTurning) this.#unpark();
     }
   }
 
@@ -254,13 +258,8 @@ export class EventLoop {
    */
   async close(): Promise<void> {
     if (this.#mode !== "idle") throw new RangeError("Cannot close an event loop that runs: stop it first");
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.#rearmTimer?.cancel();
-    // Wake, join, close: a helper that waits for a closed descriptor is not woken.
-    await this.#parker?.close();
-    this.#waker.close();
-    this.poller.close();
+    this.#closed ??= this.#close();
+    await this.#closed;
   }
 
   /** As {@linkcode EventLoop.close}. */
@@ -268,8 +267,16 @@ export class EventLoop {
     await this.close();
   }
 
+  async #close(): Promise<void> {
+    this.#rearmTimer?.cancel();
+    // Wake, join, close: a helper that waits for a closed descriptor is not woken.
+    await this.#parker?.close();
+    this.#waker.close();
+    this.poller.close();
+  }
+
   #begin(mode: "starting" | "blocking"): void {
-    if (this.#isClosed) throw new RangeError("Cannot run a closed event loop");
+    if (this.#closed !== undefined) throw new RangeError("Cannot run a closed event loop");
     if (this.#mode !== "idle") throw new RangeError("Cannot run an event loop twice at a time");
     if (this.#isTurning) throw new RangeError("Cannot run an event loop from inside its own turn");
     this.#mode = mode;
@@ -277,13 +284,13 @@ export class EventLoop {
   }
 
   #turn(timeoutMs: number): boolean {
+    const hasWork = this.#hasWork();
+    const ready = this.poller.wait(hasWork || timeoutMs === 0 ? 0 : this.#waitMs(timeoutMs));
+    const now = this.#now = this.#host.now();
+
     const tasks = this.#tasks;
     this.#tasks = this.#spareTasks;
     this.#spareTasks = tasks;
-
-    const hasWork = tasks.length > 0 || this.#ended.length > 0;
-    const ready = this.poller.wait(hasWork || timeoutMs === 0 ? 0 : this.#waitMs(timeoutMs));
-    const now = this.#now = this.#host.now();
 
     this.poller.dispatch(this.#contain);
     this.poller.dispatchListeners(this.#contain);
@@ -336,7 +343,13 @@ export class EventLoop {
   }
 
   #rearm(): void {
-    if (this.poller.rearm()) this.post(() => this.#rearm());
+    let areMore = true;
+    try {
+      areMore = this.poller.rearm();
+    } catch (error) {
+      this.report(error); // the sources behind that one are due all the same
+    }
+    if (areMore) this.post(() => this.#rearm());
     else this.#rearmTimer = undefined;
   }
 
