@@ -81,17 +81,19 @@ export class Poller {
    *
    * @returns The token, or `-errno`: `-ENOSPC` (fs.epoll.max_user_watches), `-ENOMEM`, `-EEXIST` if the descriptor is
    * watched already, `-EPERM` for a regular file.
-   * @throws {RangeError} If the poller is closed.
+   * @throws {RangeError} If the poller is closed, or `fd` is not a non-negative integer.
    */
   add(fd: number, interest: number, source: Source): Token | number {
     this.#assertOpen();
     const registration: Registration = { fd, source, interest, token: undefined };
     const token = registration.token = this.#registrations.add(registration);
-    const result = this.#control(EPOLL_CTL.add, fd, interest, token);
-    if (result < 0) {
-      this.#registrations.remove(token);
-      return result;
+    let result = -1;
+    try {
+      result = this.#control(EPOLL_CTL.add, fd, interest, token);
+    } finally {
+      if (result < 0) this.#registrations.remove(token); // also for what throws: a number that is no descriptor's
     }
+    if (result < 0) return result;
     if (interest & Interest.edge) this.#edges++;
     return token;
   }

@@ -117,6 +117,14 @@ describe("Poller.add()", () => {
     expect([poller.size, poller.edges]).toEqual([1, 0]);
   });
 
+  test("Poller.add() throws RangeError for a number that is no descriptor's, and keeps nothing of it", () => {
+    const poller = newPoller();
+    for (const fd of [-1, 1.5, NaN, undefined]) {
+      expect(() => poller.add(fd as number, Interest.readable, source([], ""))).toThrow(RangeError);
+    }
+    expect(poller.size).toBe(0);
+  });
+
   test("Poller.add() returns -ENOSPC where fs.epoll.max_user_watches is reached", () => {
     const poller = newPoller(kernelWith({ epollCtl: () => failure("ENOSPC") }));
     expect(outcome(poller.add(readable(), Interest.readable, source([], "")) as number)).toBe("-ENOSPC");
