@@ -152,7 +152,8 @@ export class EventLoop {
 
   /**
    * Runs the loop beside the runtime, whose promises, timers, `fetch` and signals go on. Keeps the process alive unless
-   * {@linkcode EventLoop.unref}ed. Settles after `stop`; rejects with what `onError` throws.
+   * {@linkcode EventLoop.unref}ed. Settles after `stop`; rejects with what `onError` throws, and where the runtime cannot
+   * wait for it.
    */
   async run(): Promise<void> {
     this.#begin("starting");
@@ -169,6 +170,9 @@ export class EventLoop {
       await this.#parker.ready;
     } catch (error) {
       this.#mode = "idle";
+      // It watches nothing, so nobody has to wait for its end; another run makes a new one.
+      void this.#parker?.close();
+      this.#parker = undefined;
       throw error;
     }
     this.#mode = "running";
