@@ -17,7 +17,7 @@
  */
 export { SystemError } from "./ffi/errno.ts";
 export { UnavailableError, type UnavailableReason } from "./ffi/host.ts";
-export { Acceptor, type AcceptorOptions } from "./src/acceptor.ts";
+export { Acceptor, type AcceptorHandlers, type AcceptorListener, type AcceptorOptions } from "./src/acceptor.ts";
 export { type Address, formatAddress, type TcpAddress, type UnixAddress } from "./src/address.ts";
 export { AssertionError } from "./src/assert.ts";
 export {
@@ -28,10 +28,15 @@ export {
   type ConnectionState,
   resolveConnection,
 } from "./src/connection.ts";
-export type { AcceptCounters } from "./src/counters.ts";
+export { Coordinator, type Member } from "./src/coordinator.ts";
+export type { AcceptCounters, LadderCounters } from "./src/counters.ts";
+export { formatOverload, type OverloadCause, type OverloadEvent } from "./src/episode.ts";
+export type { IdleList, IdleNode } from "./src/idle_list.ts";
 export { Interest, Readiness, type Trigger } from "./src/interest.ts";
 export { type Ending, EventLoop, type EventLoopOptions } from "./src/loop.ts";
+export type { OverloadOptions, OverloadPolicy } from "./src/overload.ts";
 export { Poller, type Source } from "./src/poller.ts";
+export type { Refuse } from "./src/refusal.ts";
 export { type ListenerOptions, serve, Server, type ServerOptions, type StopOptions } from "./src/server.ts";
 export { adoptListener, listenOn, type ListenOptions } from "./src/socket.ts";
 export { Timer } from "./src/timers.ts";

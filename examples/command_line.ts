@@ -3,7 +3,7 @@
  */
 import process from "node:process";
 import { parseArgs, type ParseArgsConfig } from "node:util";
-import type { Server, ServerOptions, Trigger } from "../mod.ts";
+import type { OverloadPolicy, Server, ServerOptions } from "../mod.ts";
 
 const FLAGS = {
   "host": { type: "string", default: "127.0.0.1" },
@@ -11,20 +11,24 @@ const FLAGS = {
   "path": { type: "string" },
   "trigger": { type: "string", default: "level" },
   "max-connections": { type: "string" },
+  "overload": { type: "string", default: "shed" },
+  "grace-ms": { type: "string" },
+  "refuse": { type: "string" },
   "headroom": { type: "string" },
   "reserve": { type: "string" },
   "help": { type: "boolean", short: "h", default: false },
 } as const satisfies ParseArgsConfig["options"];
-
-/** Flags of the overload engine, which is not there yet. */
-const NOT_BUILT = ["overload", "grace-ms", "refuse"];
 
 const HELP = `
   --host ADDRESS         IPv4 or IPv6 address to listen on (127.0.0.1)
   --port N               port to listen on, 0 for any
   --path PATH            Unix socket to listen on instead
   --trigger level|edge   how sockets are watched (level)
-  --max-connections N    clients served at a time; more are refused
+  --max-connections N    clients served at a time
+  --overload shed|wait|grace
+                         refuse those there is no room for, let them wait, or let them wait for --grace-ms (shed)
+  --grace-ms N           how long they wait with --overload grace
+  --refuse fin|rst|TEXT  how they are refused: end of stream, reset, or a farewell (fin)
   --headroom N           descriptors left free for the runtime
   --reserve N            idle descriptors to refuse clients with when none is left
 `;
@@ -41,17 +45,21 @@ function integer(flag: string, text: string | undefined): number | undefined {
   return Number(text);
 }
 
+function policy(flags: { overload: string; "grace-ms"?: string }): OverloadPolicy {
+  const graceMs = integer("grace-ms", flags["grace-ms"]);
+  if (flags.overload === "grace") {
+    return graceMs === undefined ? refuse("--overload grace needs --grace-ms") : { graceMs };
+  }
+  if (graceMs !== undefined) refuse("--grace-ms needs --overload grace");
+  if (flags.overload === "shed" || flags.overload === "wait") return flags.overload;
+  return refuse(`--overload is shed, wait or grace, not "${flags.overload}"`);
+}
+
 /** Where to listen and how, from the command line; `defaultPort` if it names none. */
 export function serverOptions(
   defaultPort: number,
-): Pick<ServerOptions, "hostname" | "port" | "path" | "trigger" | "maxConnections" | "headroom" | "reserve"> {
-  const given = process.argv.slice(2);
-  for (const name of NOT_BUILT) {
-    if (given.some((flag) => flag === `--${name}` || flag.startsWith(`--${name}=`))) {
-      refuse(`--${name} is not built yet`);
-    }
-  }
-  const flags = parse(given);
+): Pick<ServerOptions, "hostname" | "port" | "path" | "trigger" | "maxConnections" | "overload"> {
+  const flags = parse(process.argv.slice(2));
   if (flags.help) {
     console.log(`Flags:${HELP}`);
     process.exit(0);
@@ -64,10 +72,14 @@ export function serverOptions(
   const place = flags.path !== undefined ? { path: flags.path } : { hostname: flags.host, port: port ?? defaultPort };
   return {
     ...place,
-    trigger: flags.trigger satisfies Trigger,
+    trigger: flags.trigger,
     maxConnections: integer("max-connections", flags["max-connections"]),
-    headroom: integer("headroom", flags.headroom),
-    reserve: integer("reserve", flags.reserve),
+    overload: {
+      policy: policy(flags),
+      refuse: flags.refuse,
+      headroom: integer("headroom", flags.headroom),
+      reserve: integer("reserve", flags.reserve),
+    },
   };
 }
 

@@ -1,117 +1,180 @@
-import { MSG, POLL, SOCK } from "../ffi/constants.ts";
+import { F, O, POLL, SOCK, SOL, TCP } from "../ffi/constants.ts";
 import { ERRNO, SystemError } from "../ffi/errno.ts";
-import { PollSet } from "../ffi/layout.ts";
+import { decodeSockaddr, decodeTcpInfo, PollSet, SOCKADDR_MAX_BYTES, TCP_INFO_BYTES } from "../ffi/layout.ts";
 import type { Syscalls } from "../ffi/syscalls.ts";
 import { answerOf } from "./accept_answer.ts";
 import { assert } from "./assert.ts";
+import { Coordinator, type Member } from "./coordinator.ts";
 import { type AcceptCounters, createAcceptCounters } from "./counters.ts";
-import { defaultHeadroom, defaultReserve, descriptorLimit, freeDescriptors } from "./descriptors.ts";
+import {
+  defaultHeadroom,
+  defaultReserve,
+  defaultSlack,
+  descriptorLimit,
+  freeDescriptors,
+  growTable,
+  lowestFree,
+} from "./descriptors.ts";
+import { Episode, type OverloadCause, type OverloadEvent } from "./episode.ts";
 import { Interest, type Trigger } from "./interest.ts";
-import { ACCEPT_BUDGET, PAUSE_MAX_MS, PAUSE_MIN_MS, SHED_BUDGET } from "./limits.ts";
+import { Ladder } from "./ladder.ts";
+import { ACCEPT_BUDGET, PAUSE_MAX_MS, PAUSE_MIN_MS, PAUSE_SYSTEM_MIN_MS } from "./limits.ts";
 import type { EventLoop } from "./loop.ts";
 import { booleanOption, choiceOption, integerOption } from "./options.ts";
+import { Overload, type OverloadOptions, type OverloadSettings, resolveOverload, type Situation } from "./overload.ts";
 import type { Source } from "./poller.ts";
-import { Reserve } from "./reserve.ts";
+import { Refusal } from "./refusal.ts";
+import { shareKey, Shares } from "./shares.ts";
 import { isListening } from "./socket.ts";
 import type { Timer } from "./timers.ts";
 import type { Token } from "./token.ts";
+import { TokenBucket } from "./token_bucket.ts";
 
-/** How an {@linkcode Acceptor} behaves, above all when descriptors run out. */
+/** How an {@linkcode Acceptor} behaves. */
 export interface AcceptorOptions {
   /** How the listener is watched. @default {"level"} */
   trigger?: Trigger;
   /** Wake one of several threads that wait for the same listener: `Interest.exclusive`. @default {false} */
   exclusive?: boolean;
-  /**
-   * Descriptors left free for the runtime, which may die without any: a client whose descriptor would reach into them
-   * is refused. @default {a quarter of those free at start, 2 to 32}
-   */
-  headroom?: number;
-  /** Idle descriptors to refuse clients with when the table is full all the same; 0 for none. @default {1 to 4} */
-  reserve?: number;
-  /** Clients served at a time; the next ones are refused. @default {unlimited} */
+  /** Clients served at a time; what becomes of the next ones is `overload.policy`'s. @default {unlimited} */
   maxConnections?: number;
+  /** Clients served at a time from one IPv4 address or one IPv6 /64; the next ones are refused. @default {unlimited} */
+  maxConnectionsPerAddress?: number;
+  /** Clients accepted in a second, and at once after a quiet one; the next ones are refused. @default {unlimited} */
+  acceptsPerSecond?: number;
+  /** As `acceptsPerSecond`, for one IPv4 address or one IPv6 /64. @default {unlimited} */
+  acceptsPerSecondPerAddress?: number;
+  /** What is done when descriptors, or what else it needs, run out. */
+  overload?: OverloadOptions;
+  /** What several loops of this process share when descriptors run out. @default {one of its own} */
+  coordinator?: Coordinator;
 }
 
 /** The keys of {@linkcode AcceptorOptions}. */
-export const ACCEPTOR_OPTIONS = ["trigger", "exclusive", "headroom", "reserve", "maxConnections"] as const;
+export const ACCEPTOR_OPTIONS: readonly (keyof AcceptorOptions)[] = [
+  ...["trigger", "exclusive", "maxConnections", "maxConnectionsPerAddress", "acceptsPerSecond"] as const,
+  ...["acceptsPerSecondPerAddress", "overload", "coordinator"] as const,
+];
+
+/** Who an {@linkcode Acceptor} works for. */
+export interface AcceptorHandlers {
+  /**
+   * Owns the descriptor it is given from then on, unless it throws. `released` follows once it has closed it.
+   */
+  accept(fd: number): void;
+  /** The listener is none any more. The acceptor has stopped by then. */
+  fail?(error: SystemError): void;
+  /** Overload begins, goes on, or is over. Never called while a client is being refused. */
+  overloaded?(event: OverloadEvent): void;
+  /**
+   * Gives up the connection that has been idle for longest, if for at least `minIdleMs`: forgets it without closing its
+   * descriptor, which is returned, and calls `released`. -1 if there is none.
+   */
+  reap?(minIdleMs: number): number;
+}
+
+/** The listener that an {@linkcode Acceptor} takes over. */
+export interface AcceptorListener {
+  /** Non-blocking. Closed by `close`. */
+  readonly fd: number;
+  /** What listen(2) was told. */
+  readonly backlog: number;
+  /** TCP on an explicitly chosen port: as the last resort its queue may be reset by shutting it down. */
+  readonly canResetQueue: boolean;
+}
 
 const ACCEPT_FLAGS = SOCK.nonblock | SOCK.cloexec;
 
+/** How often an episode is looked after. */
+const EPISODE_TICK_MS = 250;
+
 /**
- * Takes connections from a listener, and refuses in good order what there is no room for. Below the mark (limit −
- * headroom) and below `maxConnections` a client is served; above, it is accepted and closed; and where the descriptor
- * table is full it is refused through the {@linkcode Reserve}. Nobody is left in the backlog with no one watching:
- * every way out of accepting is an empty queue, or a listener that is armed, posted, or paused with a timer pending.
+ * Takes connections from a listener, and refuses in good order, or lets wait, those there is no room for. Who is served
+ * and who is not is decided by the table of `overload.ts`; how to refuse without a descriptor by `ladder.ts`. Nobody is
+ * left in the backlog with no one watching: every way out of accepting is an empty queue, or a listener that is armed,
+ * posted, or paused with a timer pending.
  */
-export class Acceptor implements Source {
+export class Acceptor implements Source, Member {
   /** Told last in a batch. */
   readonly isListener = true;
   /** What it has done so far. */
   readonly counters: AcceptCounters = createAcceptCounters();
   readonly #loop: EventLoop;
   readonly #sys: Syscalls;
-  /** Owned. */
-  readonly #fd: number;
-  readonly #onAccept: (fd: number) => void;
-  readonly #onFail: (error: SystemError) => void;
+  readonly #listener: AcceptorListener;
+  readonly #handlers: AcceptorHandlers;
+  readonly #settings: OverloadSettings;
   readonly #interest: number;
   readonly #maxConnections: number;
   readonly #headroom: number;
-  readonly #reserve: Reserve;
+  readonly #coordinator: Coordinator;
+  readonly #overload: Overload;
+  readonly #episode: Episode = new Episode();
+  readonly #refusal: Refusal;
+  readonly #ladder: Ladder;
+  readonly #refusals: TokenBucket;
+  readonly #accepts: TokenBucket;
+  readonly #shares: Shares | undefined;
+  /** Addresses of the connections there are, by descriptor; only with `#shares`. */
+  readonly #keys: Map<number, string> = new Map();
+  readonly #sockaddr: Uint8Array = new Uint8Array(new ArrayBuffer(SOCKADDR_MAX_BYTES));
+  readonly #tcpInfo: Uint8Array = new Uint8Array(new ArrayBuffer(TCP_INFO_BYTES));
   readonly #waiting: PollSet = new PollSet(1);
   #token: Token | undefined;
   #mark = 0;
   #connections = 0;
+  /** There was no room lately: before accepting somebody who would rather wait, look for room. */
+  #isTight = false;
+  #isSuspended = false;
+  #isPosted = false;
   #pauseMs = PAUSE_MIN_MS;
-  /** Pending exactly while paused. */
   #pauseTimer: Timer | undefined;
+  #episodeTimer: Timer | undefined;
+  /** Figures at the start of the episode. */
+  #before: AcceptCounters = this.counters;
+  /** Events to tell once no client is being refused. */
+  readonly #events: OverloadEvent[] = [];
 
   /**
-   * Takes `fd`, a non-blocking listener, over: `close` closes it.
+   * Takes the listener over.
    *
-   * @param onAccept Owns the descriptor it is given from then on, unless it throws. Calls `released` once it has closed
-   * it.
-   * @param onFail Told, once, that the listener is none any more. The acceptor has stopped by then.
    * @throws {RangeError | TypeError} If an option is wrong, or the descriptor limit leaves room for no client.
-   * @throws {SystemError} If the reserve cannot be opened, or the listener not be watched. `fd` is then the caller's.
+   * @throws {SystemError} If the reserve cannot be opened, or the listener not be watched. It is then the caller's.
    */
-  constructor(
-    loop: EventLoop,
-    fd: number,
-    options: AcceptorOptions,
-    onAccept: (fd: number) => void,
-    onFail: (error: SystemError) => void,
-  ) {
+  constructor(loop: EventLoop, listener: AcceptorListener, options: AcceptorOptions, handlers: AcceptorHandlers) {
+    const { sys } = loop;
     this.#loop = loop;
-    this.#sys = loop.sys;
-    this.#fd = fd;
-    this.#onAccept = onAccept;
-    this.#onFail = onFail;
+    this.#sys = sys;
+    this.#listener = listener;
+    this.#handlers = handlers;
+    this.#settings = resolveOverload(options.overload);
     const isEdge = choiceOption("trigger", options.trigger, ["level", "edge"]) === "edge";
     const isExclusive = booleanOption("exclusive", options.exclusive, false);
     this.#interest = Interest.acceptable | (isEdge ? Interest.edge : 0) | (isExclusive ? Interest.exclusive : 0);
-    this.#maxConnections = integerOption("maxConnections", options.maxConnections, Number.MAX_SAFE_INTEGER, 1);
-    const limit = descriptorLimit(this.#sys);
-    const reserve = integerOption("reserve", options.reserve, defaultReserve(limit), 0, 1024);
-    const headroom = integerOption("headroom", options.headroom, -1, 0);
+    this.#maxConnections = limitOption("maxConnections", options.maxConnections);
+    this.#overload = new Overload(this.#settings.policy);
+    this.#refusal = new Refusal(this.#settings.refuse, (text) => loop.encode(text), sys);
+    this.#refusals = new TokenBucket(this.#settings.shedPerSecond, loop.now);
+    this.#accepts = new TokenBucket(limitOption("acceptsPerSecond", options.acceptsPerSecond), loop.now);
+    this.#shares = createShares(options);
+    if (options.coordinator !== undefined && !(options.coordinator instanceof Coordinator)) {
+      throw new TypeError("Cannot use coordinator: it must be a Coordinator");
+    }
+    this.#coordinator = options.coordinator ?? new Coordinator(undefined, false, sys);
 
-    this.#reserve = new Reserve(reserve, this.#sys);
+    const limit = descriptorLimit(sys);
+    const { reserve = defaultReserve(limit), slack = defaultSlack(limit) } = this.#settings;
+    this.#coordinator.join(this, loop, reserve, slack);
     try {
-      const free = freeDescriptors(this.#sys, limit) - loop.descriptorsToCome - loop.settlingDescriptors;
-      this.#headroom = headroom === -1 ? defaultHeadroom(free) : headroom;
-      this.#mark = limit - this.#headroom;
-      if (free <= this.#headroom) {
-        throw new RangeError(
-          `Cannot accept connections: of ${limit} descriptors ${limit - free} are taken and ${this.#headroom} kept ` +
-            `free for the runtime, which leaves none for a client; raise the limit (ulimit -n) or lower headroom`,
-        );
-      }
-      const token = loop.poller.add(fd, this.#interest, this);
+      this.#ladder = new Ladder(this.#coordinator.reserve, this.#coordinator.slack, this.counters, sys);
+      this.#headroom = this.#leaveHeadroom();
+      growTable(sys, this.#mark);
+      const token = loop.poller.add(listener.fd, this.#interest, this);
       if (typeof token === "number") throw new SystemError("watch a listener", "epoll_ctl", -token);
       this.#token = token;
+      if (this.#isSuspended) this.#watch();
     } catch (error) {
-      this.#reserve.close();
+      this.#coordinator.leave(this, loop);
       throw error;
     }
   }
@@ -123,7 +186,7 @@ export class Acceptor implements Source {
 
   /** Reserve descriptors that are not there now: another thread took their slots. */
   get reserveMissing(): number {
-    return this.#reserve.missing;
+    return this.#token === undefined ? 0 : this.#coordinator.reserve.missing;
   }
 
   /** Connections accepted and not yet released. */
@@ -131,9 +194,21 @@ export class Acceptor implements Source {
     return this.#connections;
   }
 
-  /** Whether the listener is not watched because nothing could be accepted. A timer resumes it, or a release. */
+  /** Whether nobody is accepted for lack of room. A timer resumes it, or a release. */
   get isPaused(): boolean {
-    return this.#pauseTimer !== undefined;
+    return this.#isSuspended;
+  }
+
+  /** Whether overload is under way: from the first client there was no room for until a quiet second has passed. */
+  get isOverloaded(): boolean {
+    return this.#episode.isActive;
+  }
+
+  /** Clients in the backlog now; `undefined` where the kernel does not tell, as on Unix sockets. */
+  get waiting(): number | undefined {
+    if (this.#token === undefined) return undefined;
+    const length = this.#sys.getsockopt(this.#listener.fd, SOL.tcp, TCP.info, this.#tcpInfo);
+    return length < 0 ? undefined : decodeTcpInfo(this.#tcpInfo).unacked;
   }
 
   /** The kernel says that somebody waits. */
@@ -141,36 +216,78 @@ export class Acceptor implements Source {
     this.#accept();
   }
 
-  /** A connection that `onAccept` was given has been closed, so there is room. */
-  released(): void {
+  /** The connection that was `fd` has been closed, so there is room. */
+  released(fd: number): void {
     this.#connections--;
     assert(this.#connections >= 0, "a connection is released once");
+    const key = this.#keys.get(fd);
+    if (key !== undefined) {
+      this.#keys.delete(fd);
+      this.#shares!.release(key, this.#loop.now);
+    }
     if (this.#token === undefined) return;
-    if (this.isPaused) this.#resume();
-    else if (this.#reserve.missing > 0) this.#reserve.refill();
+    if (this.#coordinator.reserve.missing > 0) this.#refill();
+    if (this.#isSuspended) this.#coordinator.resume();
+  }
+
+  /** For the coordinator. */
+  suspend(): void {
+    if (this.#isSuspended) return;
+    this.#isSuspended = true;
+    this.#isTight = true;
+    if (this.#token !== undefined) this.#watch();
+    this.#pauseTimer ??= this.#setPauseTimer(PAUSE_MAX_MS); // whoever paused may have gone
+  }
+
+  /** For the coordinator. */
+  resume(): void {
+    if (!this.#isSuspended) return;
+    this.#isSuspended = false;
+    this.#pauseTimer?.cancel();
+    this.#pauseTimer = undefined;
+    if (this.#token === undefined) return;
+    this.#refill();
+    this.#watch(); // whoever waits is reported anew, also under edge triggering
   }
 
   /** Stops accepting and closes the listener; clients in its queue are reset by the kernel. Safe twice. */
   close(): void {
     if (this.#token === undefined) return;
-    this.#pauseTimer?.cancel();
-    this.#pauseTimer = undefined;
     this.#loop.poller.remove(this.#token);
     this.#token = undefined;
-    this.#sys.close(this.#fd);
-    this.#reserve.close();
+    this.#sys.close(this.#listener.fd);
+    this.#pauseTimer?.cancel();
+    this.#episodeTimer?.cancel();
+    const wasPaused = this.#isSuspended;
+    this.#coordinator.leave(this, this.#loop);
+    if (wasPaused) this.#coordinator.resume(); // the others need not wait for our timer
   }
 
   readonly #accept = (): void => {
-    let shed = 0;
+    this.#isPosted = false;
+    this.#acceptSome();
+    for (const event of this.#events.splice(0)) this.#tell(event);
+  };
+
+  #acceptSome(): void {
+    const { now } = this.#loop;
+    let refused = 0;
+    let reaped = 0;
     let succeeded = false;
+    const mayReap = () => this.#settings.reapIdle !== undefined && reaped < this.#settings.reapIdle.perTurn;
     for (let i = 0; i < ACCEPT_BUDGET; i++) {
       // User code ran in the last round, and may have stopped the server.
-      if (this.#token === undefined) return;
-      const fd = this.#sys.accept4(this.#fd, ACCEPT_FLAGS);
+      if (this.#token === undefined || this.#isSuspended) return;
+      if (this.#isTight && this.#overload.isWaiting(now) && !this.#hasRoom()) {
+        if (mayReap() && this.#reapOne()) reaped++;
+        else return this.#pause(this.#lackOf(), now);
+      }
+      const fd = this.#sys.accept4(this.#listener.fd, ACCEPT_FLAGS, this.#shares && this.#sockaddrFor());
       if (fd >= 0) {
-        this.#admit(fd);
         succeeded = true;
+        const outcome = this.#admit(fd, now, mayReap());
+        if (outcome === "reaped") reaped++;
+        if (outcome === "refused" && this.#isBudgetSpent(++refused, now)) return;
         continue;
       }
       switch (answerOf(-fd)) {
@@ -179,6 +296,12 @@ export class Acceptor implements Source {
         case "peer gone":
           this.counters.peerGone++;
           continue;
+        case "no memory":
+          this.counters.noMemory++;
+          return this.#pause("memory", now);
+        case "not a listener":
+          if (!this.#isListening()) return this.#fail(-fd);
+          continue;
         case "table full":
           this.#countFull(-fd);
           // Decided before the queue is looked at: accept4(2) says it on an empty queue as well.
@@ -186,91 +309,284 @@ export class Acceptor implements Source {
             this.counters.falseAlarms++;
             return;
           }
-          if (!this.#shedOne(-fd)) return this.#pause();
+          // A misread errno must cost nobody the connection; and what was full may have room by now.
+          if (!this.#isFull(-fd)) continue;
           succeeded = true;
-          if (++shed === SHED_BUDGET) return this.#acceptNextTurn();
-          continue;
-        case "no memory":
-          return this.#pause();
-        case "not a listener":
-          if (!this.#isListening()) return this.#fail(-fd);
+          if (mayReap() && this.#reapOne()) {
+            reaped++;
+            continue;
+          }
+          if (!this.#shed(-fd, now)) return;
+          if (this.#isBudgetSpent(++refused, now)) return;
           continue;
       }
     }
     // A whole budget of failures is a pause, whatever the errno: nothing can make this spin.
     if (succeeded) this.#acceptNextTurn();
-    else this.#pause();
-  };
+    else this.#pause("no listener answer", now);
+  }
 
-  /** Serves a client, or refuses it where the mark or `maxConnections` is reached. */
-  #admit(fd: number): void {
-    if (this.#connections >= this.#maxConnections || this.#isBeyondMark(fd)) {
-      this.counters.refused++;
-      this.#drain(fd);
-      this.#sys.close(fd);
-      return;
+  /** Serves the client that `fd` is, or refuses it. */
+  #admit(clientFd: number, now: number, mayReap: boolean): "served" | "reaped" | "refused" {
+    let fd = clientFd;
+    const key = this.#shares && shareKey(decodeSockaddr(this.#sockaddr, this.#sockaddr.byteLength));
+    if (!this.#accepts.take(now) || (key !== undefined && this.#shares!.admit(key, now) !== undefined)) {
+      this.counters.rateLimited++;
+      this.#refuse(fd);
+      return "refused";
     }
+    const situation = this.#situationOf(fd);
+    let outcome: "served" | "reaped" = "served";
+    if (situation === "beyond" && mayReap) {
+      const idleFd = this.#reapIdle();
+      if (idleFd !== -1) {
+        // The newcomer takes the old number: closing that and keeping this would eat the headroom, number by number.
+        fd = this.#sys.dup3(clientFd, idleFd, O.cloexec);
+        if (fd >= 0) this.#sys.close(clientFd);
+        else fd = (this.#sys.close(idleFd), clientFd);
+        outcome = "reaped";
+      }
+    }
+    const verdict = outcome === "reaped" ? "serve" : this.#overload.verdict(situation, now);
+    if (verdict === "refuse") {
+      this.#trouble(this.#lackOf(), now); // first: it notes the counts that the episode began with
+      this.counters.refused++;
+      if (key !== undefined) this.#shares!.release(key, now);
+      this.#refuse(fd);
+      return "refused";
+    }
+    if (situation === "room") this.#overload.served();
+    if (key !== undefined) this.#keys.set(fd, key);
+    this.#serve(fd);
+    if (verdict === "serve, then pause" && this.#token !== undefined) this.#pause(this.#lackOf(), now, false);
+    return outcome;
+  }
+
+  #serve(fd: number): void {
     this.#connections++;
     this.counters.accepted++;
     this.#pauseMs = PAUSE_MIN_MS;
     try {
-      this.#onAccept(fd);
+      this.#handlers.accept(fd);
     } catch (error) {
-      this.#connections--;
       this.counters.setupFailed++;
       this.#sys.close(fd);
+      this.released(fd);
       this.#loop.report(error);
     }
   }
 
-  /**
-   * The kernel hands out the lowest free number, so number k proves that all below it are in use. The limit is read
-   * again before anybody is refused on its account: it may have been raised.
-   */
-  #isBeyondMark(fd: number): boolean {
-    const settling = this.#loop.settlingDescriptors;
-    if (fd < this.#mark - settling) return false;
-    this.#mark = descriptorLimit(this.#sys) - this.#headroom;
-    return fd >= this.#mark - settling;
+  #refuse(fd: number): void {
+    this.#refusal.tell(fd);
+    this.#sys.close(fd);
   }
 
   /**
-   * Refuses one waiting client while the table is full. Giving up a reserve buys one accept4; dup3 onto the accepted
-   * descriptor then closes the client and retakes the slot in one step. The calls run back to back: another thread of
-   * this process may take the slot between the first two, and then the reserve is missing until `refill`.
-   *
-   * @returns Whether that client is dealt with.
+   * The kernel hands out the lowest free number, so number k proves that all below it are in use. The limit is read
+   * again before anybody is turned away on its account: it may have been raised.
    */
-  #shedOne(errno: number): boolean {
-    const isSystemFull = errno === ERRNO.ENFILE[0];
-    if (!this.#reserve.release() && !(this.#reserve.refill() && this.#reserve.release())) return false;
-    const fd = this.#sys.accept4(this.#fd, ACCEPT_FLAGS);
-    if (fd < 0) {
-      this.#reserve.refill();
-      this.counters.shedLost++;
-      // The client left meanwhile, or another thread has the slot: only the second is a reason to pause.
-      return answerOf(-fd) !== "table full";
+  #situationOf(fd: number): Situation {
+    if (this.#connections >= this.#maxConnections) return "beyond";
+    const settling = this.#loop.settlingDescriptors;
+    if (fd >= this.#mark - settling - 1) {
+      this.#mark = descriptorLimit(this.#sys) - this.#headroom;
+      if (fd >= this.#mark - settling) return "beyond";
+      if (fd === this.#mark - settling - 1) return "last";
     }
-    this.#drain(fd);
-    if (isSystemFull) {
-      // A slot retaken with dup3 shares the keeper's file, which is no help against ENFILE: open a file of its own.
-      this.#sys.close(fd);
-      this.#reserve.refill();
-    } else {
-      this.#reserve.retake(fd);
+    return this.#connections === this.#maxConnections - 1 ? "last" : "room";
+  }
+
+  /** Whether the next client would be served without reaching into the headroom. Two calls, of under a microsecond. */
+  #hasRoom(): boolean {
+    if (this.#connections >= this.#maxConnections) return false;
+    const free = lowestFree(this.#sys, this.#listener.fd);
+    if (free < 0) return false;
+    this.#mark = descriptorLimit(this.#sys) - this.#headroom;
+    return free < this.#mark - this.#loop.settlingDescriptors;
+  }
+
+  #lackOf(): OverloadCause {
+    return this.#connections >= this.#maxConnections ? "maxConnections" : "headroom";
+  }
+
+  /**
+   * Somebody waits and the table is full.
+   *
+   * @returns Whether a client was dealt with, and the next one may be looked at in this turn.
+   */
+  #shed(errno: number, now: number): boolean {
+    const cause = errno === ERRNO.ENFILE[0] ? "system descriptors" : "descriptors";
+    if (this.#overload.verdict("table full", now) === "pause") {
+      this.#pause(cause, now);
+      return false;
     }
-    this.counters.shed++;
+    this.#trouble(cause, now);
+    if (!this.#coordinator.tryLock()) {
+      this.#acceptNextTurn();
+      return false;
+    }
+    const waiting = this.#listener.canResetQueue ? this.waiting : undefined;
+    const outcome = this.#ladder.refuseOne(this.#listener, errno, this.#refusal);
+    this.#coordinator.unlock();
+    switch (outcome) {
+      case "refused":
+        this.counters.shed++;
+        return true;
+      case "gone":
+        return true;
+      case "queue reset":
+        this.counters.shed += waiting ?? 0;
+        return true;
+      case "failed":
+        this.#pause(cause, now);
+        return false;
+    }
+  }
+
+  /** Budgets count every refusal, with a descriptor in hand or without. */
+  #isBudgetSpent(refused: number, now: number): boolean {
+    this.#refusals.take(now);
+    const waitMs = this.#refusals.waitMs(now);
+    if (waitMs > 0) {
+      this.#pause(this.#lackOf(), now, true, waitMs);
+      return true;
+    }
+    if (refused < this.#settings.shedPerTurn) return false;
+    this.#acceptNextTurn();
     return true;
   }
 
-  /** Throws away what the client has sent: with unread bytes the kernel turns a close into a reset. tcp(7). */
-  #drain(fd: number): void {
-    this.#sys.recv(fd, this.#loop.receiveBuffer, MSG.trunc | MSG.dontwait);
+  /** Takes the longest idle connection's descriptor over; -1 if none has been idle for long enough. */
+  #reapIdle(): number {
+    const fd = this.#handlers.reap?.(this.#settings.reapIdle!.minIdleMs) ?? -1;
+    if (fd !== -1) this.counters.reaped++;
+    return fd;
+  }
+
+  /** Closes the longest idle connection. */
+  #reapOne(): boolean {
+    const fd = this.#reapIdle();
+    if (fd !== -1) this.#sys.close(fd);
+    return fd !== -1;
+  }
+
+  /** The budget is spent and somebody may wait. A level-triggered listener is reported again by itself. */
+  #acceptNextTurn(): void {
+    if ((this.#interest & Interest.edge) === 0 || this.#isPosted) return;
+    this.#isPosted = true;
+    this.#loop.post(this.#accept);
+  }
+
+  /**
+   * Stops watching every listener of the coordinator for a while: a failing accept leaves a level-triggered one
+   * readable, and it would spin; and exhaustion is process-wide, so another would spin in its place.
+   */
+  #pause(cause: OverloadCause, now: number, isTrouble: boolean = true, ms: number = this.#pauseMs): void {
+    // Serving the last that fits is no trouble yet: perhaps nobody else comes.
+    if (isTrouble || this.#isSomebodyWaiting()) this.#trouble(cause, now);
+    this.counters.pauses++;
+    this.#overload.paused(now);
+    const minMs = cause === "system descriptors" ? PAUSE_SYSTEM_MIN_MS : 0;
+    this.#pauseTimer?.cancel();
+    this.#pauseTimer = this.#setPauseTimer(Math.min(Math.max(ms, minMs), this.#overload.graceLeftMs(now)));
+    this.#pauseMs = Math.min(2 * this.#pauseMs, PAUSE_MAX_MS);
+    this.#coordinator.pause();
+  }
+
+  #setPauseTimer(ms: number): Timer {
+    return this.#loop.setTimer(ms, () => this.#pauseIsOver());
+  }
+
+  #pauseIsOver(): void {
+    this.#pauseTimer = undefined;
+    if (!this.#isSuspended) return;
+    this.#refill();
+    const { now } = this.#loop;
+    if (this.#overload.isWaiting(now) && !this.#hasRoom()) {
+      // Whoever waits goes on waiting: nothing is gained by a look that could only fail.
+      this.#pauseTimer = this.#setPauseTimer(Math.min(this.#pauseMs, this.#overload.graceLeftMs(now)));
+      this.#pauseMs = Math.min(2 * this.#pauseMs, PAUSE_MAX_MS);
+      return;
+    }
+    this.#coordinator.resume();
+  }
+
+  /** Tells epoll what to wait for, by whether we are suspended. MOD reports anew what is ready. */
+  #watch(): void {
+    const interest = this.#isSuspended ? this.#interest & ~Interest.acceptable : this.#interest;
+    this.#loop.poller.modify(this.#token!, interest);
+  }
+
+  #refill(): void {
+    if (this.#coordinator.reserve.missing === 0 || !this.#coordinator.tryLock()) return;
+    this.#coordinator.reserve.refill();
+    this.#coordinator.unlock();
+  }
+
+  /** There is too little of `cause` for somebody. */
+  #trouble(cause: OverloadCause, now: number): void {
+    this.#isTight = true;
+    if (!this.#episode.trouble(cause, now)) return;
+    this.#before = { ...this.counters };
+    this.counters.episodes++;
+    this.#episodeTimer = this.#loop.setTimer(EPISODE_TICK_MS, () => this.#lookAfterEpisode());
+    // Counted at the end of this turn's accepting, so that the first event says how many it was about.
+    this.#loop.afterTurn({ onTurnEnd: () => this.#token && this.#tell(this.#event("start")) });
+  }
+
+  #lookAfterEpisode(): void {
+    const due = this.#episode.due(this.#loop.now, this.#isSuspended);
+    if (this.#coordinator.tryLock()) {
+      const isRestored = this.#coordinator.reserve.restore();
+      this.#coordinator.unlock();
+      if (due === "end" && isRestored) {
+        this.#isTight = false;
+        this.#episodeTimer = undefined;
+        return this.#tell(this.#event("end"));
+      }
+    }
+    this.#episodeTimer = this.#loop.setTimer(EPISODE_TICK_MS, () => this.#lookAfterEpisode());
+    if (due === "summary") this.#tell(this.#event("summary"));
+  }
+
+  #event(kind: OverloadEvent["kind"]): OverloadEvent {
+    const { counters } = this;
+    const since = (name: keyof AcceptCounters) => counters[name] - this.#before[name];
+    return this.#episode.event(kind, this.#loop.now, {
+      served: since("accepted"),
+      refused: since("refused") + since("shed"),
+      reaped: since("reaped"),
+      pauses: since("pauses"),
+      waiting: this.waiting,
+      connections: this.#connections,
+      limit: descriptorLimit(this.#sys),
+      headroom: this.#headroom,
+      reserve: this.#coordinator.reserve.size - this.#coordinator.reserve.missing,
+    });
+  }
+
+  #tell(event: OverloadEvent): void {
+    try {
+      this.#handlers.overloaded?.(event);
+    } catch (error) {
+      this.#loop.report(error);
+    }
   }
 
   #isSomebodyWaiting(): boolean {
-    this.#waiting.set(0, this.#fd, POLL.in);
+    this.#waiting.set(0, this.#listener.fd, POLL.in);
     return this.#sys.poll(this.#waiting, 1, 0) !== 0;
+  }
+
+  /** Whether no descriptor, or no file, is to be had: asked of the kernel once more, in another way. */
+  #isFull(errno: number): boolean {
+    const isSystem = errno === ERRNO.ENFILE[0];
+    const fd = isSystem
+      ? this.#sys.open("/dev/null", O.rdonly | O.cloexec)
+      : this.#sys.fcntl(this.#listener.fd, F.dupfdCloexec, 0);
+    if (fd < 0) return true;
+    this.#sys.close(fd);
+    return false;
   }
 
   #countFull(errno: number): void {
@@ -281,7 +597,7 @@ export class Acceptor implements Source {
   /** Whether the listener is one still; errno alone decides nothing that cannot be undone. */
   #isListening(): boolean {
     try {
-      return isListening(this.#fd, "accept connections", this.#sys);
+      return isListening(this.#listener.fd, "accept connections", this.#sys);
     } catch {
       return false; // EBADF or ENOTSOCK: it was closed behind our back
     }
@@ -289,29 +605,38 @@ export class Acceptor implements Source {
 
   #fail(errno: number): void {
     this.close();
-    this.#onFail(new SystemError("accept connections", "accept4", errno));
+    this.#handlers.fail?.(new SystemError("accept connections", "accept4", errno));
   }
 
-  /** The budget is spent and somebody may wait. A level-triggered listener is reported again by itself. */
-  #acceptNextTurn(): void {
-    if (this.#interest & Interest.edge) this.#loop.post(this.#accept);
+  /** Zeroed, so that what the kernel writes tells which family it is. */
+  #sockaddrFor(): Uint8Array {
+    return this.#sockaddr.fill(0);
   }
 
-  /** Stops watching for a while. A failing accept leaves a level-triggered listener readable: it would spin. */
-  #pause(): void {
-    if (this.#token === undefined || this.isPaused) return;
-    this.counters.pauses++;
-    this.#loop.poller.modify(this.#token, this.#interest & ~Interest.acceptable);
-    this.#pauseTimer = this.#loop.setTimer(this.#pauseMs, () => this.#resume());
-    this.#pauseMs = Math.min(2 * this.#pauseMs, PAUSE_MAX_MS);
+  /** Sets the mark, and returns how many descriptors are left free. */
+  #leaveHeadroom(): number {
+    const limit = descriptorLimit(this.#sys);
+    const { descriptorsToCome, settlingDescriptors } = this.#loop;
+    const free = freeDescriptors(this.#sys, limit) - descriptorsToCome - settlingDescriptors;
+    const headroom = this.#settings.headroom ?? defaultHeadroom(free);
+    this.#mark = limit - headroom;
+    if (free > headroom) return headroom;
+    throw new RangeError(
+      `Cannot accept connections: of ${limit} descriptors ${
+        limit - free
+      } are taken and ${headroom} kept free for the ` +
+        `runtime, which leaves none for a client; raise the limit (ulimit -n) or lower headroom`,
+    );
   }
+}
 
-  /** Watches again; whoever waits is reported anew, also under edge triggering. */
-  #resume(): void {
-    assert(this.#token !== undefined && this.#pauseTimer !== undefined, "only a paused acceptor resumes");
-    this.#pauseTimer.cancel();
-    this.#pauseTimer = undefined;
-    this.#reserve.refill();
-    this.#loop.poller.modify(this.#token, this.#interest);
-  }
+function limitOption(name: string, value: number | undefined): number {
+  return value === undefined ? Infinity : integerOption(name, value, Infinity, 1);
+}
+
+function createShares(options: AcceptorOptions): Shares | undefined {
+  const connections = limitOption("maxConnectionsPerAddress", options.maxConnectionsPerAddress);
+  const acceptsPerSecond = limitOption("acceptsPerSecondPerAddress", options.acceptsPerSecondPerAddress);
+  const isLimited = connections !== Infinity || acceptsPerSecond !== Infinity;
+  return isLimited ? new Shares({ connections, acceptsPerSecond }) : undefined;
 }

@@ -5,6 +5,7 @@ import type { Address } from "./address.ts";
 import { assert } from "./assert.ts";
 import { Interest, Readiness } from "./interest.ts";
 import { HIGH_WATER_BYTES, READ_BUDGET_BYTES, WRITE_BUDGET_BYTES } from "./limits.ts";
+import type { IdleList, IdleNode } from "./idle_list.ts";
 import type { Ending, EventLoop } from "./loop.ts";
 import { booleanOption, choiceOption, functionOption, integerOption } from "./options.ts";
 import type { Source } from "./poller.ts";
@@ -69,6 +70,8 @@ export interface ConnectionSettings<T> {
   readonly allowHalfOpen: boolean;
   /** Receives what a `close` handler throws. */
   readonly onError: (error: unknown) => void;
+  /** Keeps the connections in the order in which they were busy last. Absent where nobody asks. */
+  readonly idle: IdleList<Connection<T>> | undefined;
 }
 
 /**
@@ -80,6 +83,7 @@ export function resolveConnection<T>(
   options: ConnectionOptions,
   handlers: ConnectionHandlers<T>,
   onError: (error: unknown) => void,
+  idle?: IdleList<Connection<T>>,
 ): ConnectionSettings<T> {
   for (const name of CONNECTION_HANDLERS) functionOption(name, handlers[name]);
   const highWaterBytes = integerOption("highWaterBytes", options.highWaterBytes, HIGH_WATER_BYTES, 1);
@@ -91,6 +95,7 @@ export function resolveConnection<T>(
     lowWaterBytes: integerOption("lowWaterBytes", options.lowWaterBytes, quarter, 0, highWaterBytes - 1),
     allowHalfOpen: booleanOption("allowHalfOpen", options.allowHalfOpen, false),
     onError,
+    idle,
   };
 }
 
@@ -109,13 +114,19 @@ const NEXT: Readonly<Record<ConnectionState, readonly ConnectionState[]>> = {
 };
 
 /** One stream, TCP or Unix, and its descriptor, which it owns. Its handlers run on its loop's thread. */
-export class Connection<T = undefined> implements Source, Ending {
+export class Connection<T = undefined> implements Source, Ending, IdleNode {
   /** The user's own. `undefined` until `open` sets it. */
   data: T = undefined as T;
+  /** For the idle list. */
+  olderIdle: Connection<T> | undefined = undefined;
+  /** For the idle list. */
+  newerIdle: Connection<T> | undefined = undefined;
+  /** For the idle list. */
+  busyAtMs: number = 0;
   readonly #loop: EventLoop;
   readonly #sys: Syscalls;
   readonly #settings: ConnectionSettings<T>;
-  readonly #onClosed: (connection: Connection<T>) => void;
+  readonly #onClosed: (connection: Connection<T>, fd: number) => void;
   readonly #queue: WriteQueue = new WriteQueue();
   readonly #fd: number;
   /** Absent while nothing is waited for, and once closed. */
@@ -143,7 +154,7 @@ export class Connection<T = undefined> implements Source, Ending {
     loop: EventLoop,
     fd: number,
     settings: ConnectionSettings<T>,
-    onClosed: (connection: Connection<T>) => void = () => {},
+    onClosed: (connection: Connection<T>, fd: number) => void = () => {},
   ) {
     this.#loop = loop;
     this.#sys = loop.sys;
@@ -152,6 +163,7 @@ export class Connection<T = undefined> implements Source, Ending {
     this.#onClosed = onClosed;
     this.#interest = Interest.readable | settings.triggerBits;
     this.#token = this.#register();
+    settings.idle?.touch(this, loop.now);
   }
 
   /** Where it is in its life. */
@@ -260,13 +272,22 @@ export class Connection<T = undefined> implements Source, Ending {
    */
   close(error?: unknown): void {
     if (this.#state === "closed") return;
-    this.#advance("closed");
-    this.#error = error;
-    this.#queue.clear();
-    this.#unregister(); // before close(2): the number is reused at once
+    this.#forget(error);
     this.#sys.close(this.#fd);
-    this.#loop.afterTurn(this);
-    this.#onClosed(this);
+    this.#onClosed(this, this.#fd);
+  }
+
+  /**
+   * As `close`, but leaves the descriptor open: it is the caller's now.
+   *
+   * @param error Handed to the `close` handler.
+   * @returns The descriptor. The connection must not be closed yet.
+   */
+  surrender(error?: unknown): number {
+    assert(this.#state !== "closed", "a connection that is surrendered has a descriptor");
+    this.#forget(error);
+    this.#onClosed(this, this.#fd);
+    return this.#fd;
   }
 
   /** For the poller. */
@@ -291,12 +312,23 @@ export class Connection<T = undefined> implements Source, Ending {
     }
   }
 
+  /** All of closing but the descriptor. */
+  #forget(error: unknown): void {
+    this.#advance("closed");
+    this.#error = error;
+    this.#queue.clear();
+    this.#settings.idle?.remove(this);
+    this.#unregister(); // before close(2): the number is reused at once
+    this.#loop.afterTurn(this);
+  }
+
   /** @param mayHaveEnded A short read then does not mean that nothing is left: the end of stream is. */
   #read(mayHaveEnded: boolean): void {
     for (let budget = READ_BUDGET_BYTES; budget > 0;) {
       const buffer = this.#loop.receiveBuffer;
       const received = this.#sys.recv(this.#fd, buffer);
       if (received > 0) {
+        this.#settings.idle?.touch(this, this.#loop.now);
         this.#deliver(buffer.subarray(0, received));
         if (this.#state === "closed" || this.#isPaused || this.#isFinishing) return;
         if (received < buffer.byteLength && !mayHaveEnded) return; // the kernel had no more: epoll(7), questions, 9
@@ -380,7 +412,10 @@ export class Connection<T = undefined> implements Source, Ending {
   #send(bytes: Uint8Array): number {
     for (;;) {
       const sent = this.#sys.send(this.#fd, bytes, MSG.nosignal);
-      if (sent >= 0) return sent;
+      if (sent >= 0) {
+        this.#settings.idle?.touch(this, this.#loop.now);
+        return sent;
+      }
       switch (-sent) {
         case ERRNO.EINTR[0]:
           continue;

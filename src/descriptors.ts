@@ -1,4 +1,4 @@
-import { POLL, RLIMIT } from "../ffi/constants.ts";
+import { F, O, POLL, RLIMIT } from "../ffi/constants.ts";
 import { SystemError } from "../ffi/errno.ts";
 import { PollSet } from "../ffi/layout.ts";
 import type { Syscalls } from "../ffi/syscalls.ts";
@@ -39,4 +39,31 @@ export function defaultHeadroom(free: number): number {
 /** Reserve descriptors by default: more for larger tables, which have more threads to steal one. */
 export function defaultReserve(limit: number): number {
   return Math.min(4, Math.max(1, Math.floor(limit / 32)));
+}
+
+/** How far below the limit it is kept by default: nothing where that would be noticed. */
+export function defaultSlack(limit: number): number {
+  return limit >= 512 ? 16 : 0;
+}
+
+/** The lowest free number, which the next descriptor will get, or `-errno`. `fd` is any descriptor of ours. */
+export function lowestFree(sys: Syscalls, fd: number): number {
+  const free = sys.fcntl(fd, F.dupfdCloexec, 0);
+  if (free >= 0) sys.close(free);
+  return free;
+}
+
+/** Most descriptors that the table is grown for ahead of time: 4 MiB of kernel memory. */
+const GROWN = 65_536;
+
+/**
+ * Grows the kernel's descriptor table to hold `count` now. Growing it later, at 256, 512, 1024 and so on, stalls a
+ * process that has threads for 5 to 25 ms. A refusal does no harm: the table grows as it did before.
+ */
+export function growTable(sys: Syscalls, count: number): void {
+  const idle = sys.open("/dev/null", O.rdonly | O.cloexec);
+  if (idle < 0) return;
+  const highest = sys.fcntl(idle, F.dupfdCloexec, Math.min(count, GROWN) - 1);
+  if (highest >= 0) sys.close(highest);
+  sys.close(idle);
 }

@@ -15,9 +15,6 @@ export const WRITE_BUDGET_BYTES: number = 1024 * 1024;
 /** Calls of accept4(2) before the loop goes on. */
 export const ACCEPT_BUDGET: number = 64;
 
-/** Clients refused through the reserve before the loop goes on. */
-export const SHED_BUDGET: number = 32;
-
 /** Turns before `run()` gives the thread to the runtime. More save little, and delay promises and signals. */
 export const TURNS_PER_MACROTASK: number = 4;
 
@@ -34,6 +31,9 @@ export const REARM_BUDGET: number = 256;
 export const PAUSE_MIN_MS: number = 10;
 /** See {@linkcode PAUSE_MIN_MS}. */
 export const PAUSE_MAX_MS: number = 1_000;
+
+/** First pause where the system's table is full: other processes may take any slot that we free. */
+export const PAUSE_SYSTEM_MIN_MS: number = 100;
 
 /** Finished handshakes that the kernel queues ahead of us; net.core.somaxconn caps it. */
 export const BACKLOG: number = 511;
@@ -53,6 +53,5 @@ export const HEADROOM_MAX: number = 32;
 export const TIMER_MAX_MS: number = 2 ** 31 - 1;
 
 assert(READ_BUDGET_BYTES % RECEIVE_BUFFER_BYTES === 0, "the read budget is whole receive buffers");
-assert(SHED_BUDGET <= ACCEPT_BUDGET, "what is shed in a turn is within the accept budget");
 assert(PAUSE_MIN_MS <= PAUSE_MAX_MS, "a pause backs off upwards");
 assert(HEADROOM_MIN <= HEADROOM_MAX, "the headroom's bounds are in order");

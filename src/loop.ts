@@ -228,6 +228,11 @@ export class EventLoop {
     return this.#host.encode(text);
   }
 
+  /** Writes one line to the process's standard error. */
+  diagnose(line: string): void {
+    this.#host.diagnose(line);
+  }
+
   /** Calls `ending.onTurnEnd` at the end of the turn under way, or of the next one. */
   afterTurn(ending: Ending): void {
     this.#ended.push(ending);

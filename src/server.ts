@@ -1,4 +1,4 @@
-import { Acceptor, ACCEPTOR_OPTIONS, type AcceptorOptions } from "./acceptor.ts";
+import { Acceptor, ACCEPTOR_OPTIONS, type AcceptorListener, type AcceptorOptions } from "./acceptor.ts";
 import { type Address, formatAddress } from "./address.ts";
 import {
   Connection,
@@ -10,10 +10,13 @@ import {
   resolveConnection,
 } from "./connection.ts";
 import type { AcceptCounters } from "./counters.ts";
+import type { OverloadEvent } from "./episode.ts";
+import { IdleList } from "./idle_list.ts";
 import type { Trigger } from "./interest.ts";
 import { BACKLOG } from "./limits.ts";
 import { EventLoop } from "./loop.ts";
 import { booleanOption, functionOption, integerOption, knownOptions } from "./options.ts";
+import { OverloadLog } from "./overload_log.ts";
 import { adoptListener, listenOn, localAddress } from "./socket.ts";
 
 /** Where a server listens: one of `port`, `path` and `fd`; without any, on a port that the kernel chooses. */
@@ -43,6 +46,13 @@ export interface ServerOptions<T = undefined>
     connections?: Trigger;
   };
   /**
+   * Overload begins (`start`), goes on (`summary`, each half minute), or is over (`end`). Without it each is a line, at
+   * most three a minute.
+   */
+  overloaded?: (event: OverloadEvent) => void;
+  /** Takes the lines about overload. @default {standard error} */
+  logger?: (line: string) => void;
+  /**
    * Receives what `close` handlers throw, and why a listener stopped listening by itself. What it throws itself ends the
    * loop. Default: a line on standard error.
    */
@@ -59,7 +69,7 @@ export interface StopOptions {
 
 const KNOWN_OPTIONS: readonly string[] = [
   ...["hostname", "port", "path", "fd", "backlog", "reusePort"],
-  ...["trigger", "onError", "loop"],
+  ...["trigger", "overloaded", "logger", "onError", "loop"],
   ...ACCEPTOR_OPTIONS,
   ...CONNECTION_OPTIONS,
   ...CONNECTION_HANDLERS,
@@ -103,6 +113,8 @@ export class Server<T = undefined> {
   readonly #acceptor: Acceptor;
   readonly #settings: ConnectionSettings<T>;
   readonly #connections: Set<Connection<T>> = new Set();
+  /** Only with `reapIdle`. */
+  readonly #idle: IdleList<Connection<T>> | undefined;
   readonly #onError: (error: unknown) => void;
   /** Settles when a loop of our own has ended and is closed; absent for a loop of the caller's. */
   readonly #finished: Promise<void> | undefined;
@@ -114,29 +126,35 @@ export class Server<T = undefined> {
   /** As {@linkcode serve}. */
   constructor(options: ServerOptions<T>) {
     knownOptions("serve", options, KNOWN_OPTIONS);
-    const { listener, connections } = resolveTrigger(options.trigger);
+    const triggers = resolveTrigger(options.trigger);
     const onError = functionOption("onError", options.onError);
     this.#onError = onError ?? ((error) => this.loop.report(error));
+    this.#idle = options.overload?.reapIdle === undefined ? undefined : new IdleList();
     this.#settings = resolveConnection(
-      { ...options, trigger: connections },
+      { ...options, trigger: triggers.connections },
       options,
       (error) => this.#onError(error),
+      this.#idle,
     );
+    functionOption("overloaded", options.overloaded);
+    functionOption("logger", options.logger);
     const isOwnLoop = options.loop === undefined;
     this.loop = options.loop ?? new EventLoop({ onError });
-    let fd = -1;
+    let listener: AcceptorListener | undefined;
     try {
-      fd = listen(options, this.loop);
-      this.address = localAddress(fd, this.loop.sys);
-      this.#acceptor = new Acceptor(
-        this.loop,
-        fd,
-        { ...options, trigger: listener },
-        (clientFd) => this.#serve(clientFd),
-        (error) => this.#onError(error),
-      );
+      listener = listen(options, this.loop);
+      this.address = localAddress(listener.fd, this.loop.sys);
+      this.#acceptor = new Acceptor(this.loop, listener, { ...options, trigger: triggers.listener }, {
+        accept: (clientFd) => this.#serve(clientFd),
+        fail: (error) => this.#onError(error),
+        overloaded: options.overloaded ?? this.#logOverload(options.logger),
+        reap: (minIdleMs) => this.#reap(minIdleMs),
+      });
     } catch (error) {
-      if (fd !== -1 && options.fd === undefined) this.loop.sys.close(fd);
+      if (listener !== undefined && options.fd === undefined) {
+        this.loop.sys.close(listener.fd);
+        if (isFilePath(options.path)) this.loop.sys.unlink(options.path);
+      }
       if (isOwnLoop) this.loop.close();
       throw error;
     }
@@ -157,6 +175,16 @@ export class Server<T = undefined> {
   /** What became of the clients so far. */
   get counters(): Readonly<AcceptCounters> {
     return this.#acceptor.counters;
+  }
+
+  /** Whether overload is under way: from the first client there was no room for until a quiet second has passed. */
+  get isOverloaded(): boolean {
+    return this.#acceptor.isOverloaded;
+  }
+
+  /** Clients in the backlog now; `undefined` where the kernel does not tell, as on Unix sockets. */
+  get waiting(): number | undefined {
+    return this.#acceptor.waiting;
   }
 
   /** Descriptors left free for the runtime: what was asked for, or the default that was computed. */
@@ -194,15 +222,27 @@ export class Server<T = undefined> {
   }
 
   #serve(fd: number): void {
-    const connection = new Connection<T>(this.loop, fd, this.#settings, (closed) => this.#closed(closed));
+    const connection = new Connection<T>(this.loop, fd, this.#settings, this.#closed);
     this.#connections.add(connection);
     connection.start();
   }
 
-  #closed(connection: Connection<T>): void {
+  readonly #closed = (connection: Connection<T>, fd: number): void => {
     this.#connections.delete(connection);
-    this.#acceptor.released();
+    this.#acceptor.released(fd);
     if (this.#connections.size === 0) this.#onEmpty?.();
+  };
+
+  /** Gives the longest idle connection up. */
+  #reap(minIdleMs: number): number {
+    const oldest = this.#idle?.oldest;
+    if (oldest === undefined || this.loop.now - oldest.busyAtMs < minIdleMs) return -1;
+    return oldest.surrender(new RangeError(`Cannot keep an idle connection: its descriptor is needed`));
+  }
+
+  #logOverload(write: ((line: string) => void) | undefined): (event: OverloadEvent) => void {
+    const log = new OverloadLog(this.url, write ?? ((line) => this.loop.diagnose(`spillway: ${line}`)));
+    return (event) => log.log(event, this.loop.now);
   }
 
   async #run(): Promise<void> {
@@ -250,7 +290,7 @@ function isFilePath(path: string | undefined): path is string {
 }
 
 /** Makes or adopts the listener. */
-function listen(options: ListenerOptions, loop: EventLoop): number {
+function listen(options: ListenerOptions, loop: EventLoop): AcceptorListener {
   const { hostname, port, path, fd } = options;
   const given = Object.entries({ port, path, fd }).filter(([, value]) => value !== undefined).map(([name]) => name);
   if (given.length > 1) throw new TypeError(`Cannot serve on both ${given.join(" and ")}: give one of them`);
@@ -258,10 +298,12 @@ function listen(options: ListenerOptions, loop: EventLoop): number {
   const reusePort = booleanOption("reusePort", options.reusePort, false);
   if (fd !== undefined) {
     adoptListener(integerOption("fd", fd, -1, 0, 2 ** 31 - 1), loop.sys);
-    return fd;
+    // Whether its port was chosen explicitly is not to be seen.
+    return { fd, backlog, canResetQueue: false };
   }
   const address: Address = path !== undefined
     ? { transport: "unix", path }
     : { transport: "tcp", hostname: hostname ?? "127.0.0.1", port: port ?? 0 };
-  return listenOn(address, { backlog, reusePort }, loop.sys);
+  const canResetQueue = path === undefined && port !== undefined && port !== 0;
+  return { fd: listenOn(address, { backlog, reusePort }, loop.sys), backlog, canResetQueue };
 }

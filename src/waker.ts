@@ -47,6 +47,11 @@ export class Waker implements Source {
     }
   }
 
+  /** The eventfd, owned; -1 once closed. */
+  get fd(): number {
+    return this.#fd;
+  }
+
   /** Has `onWake` called in the loop's next turn, even if the loop is waiting. No-op once closed. */
   wake(): void {
     if (this.#fd !== -1) signal(this.#sys, this.#fd, this.#increment);

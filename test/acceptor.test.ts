@@ -4,7 +4,8 @@ import { ERRNO, type ErrnoName } from "../ffi/errno.ts";
 import type { Rlimit } from "../ffi/layout.ts";
 import { close, getrlimit, realSyscalls, recv, send, setrlimit, shutdown, type Syscalls } from "../ffi/syscalls.ts";
 import { Acceptor, type AcceptorOptions } from "../src/acceptor.ts";
-import { ACCEPT_BUDGET, SHED_BUDGET } from "../src/limits.ts";
+import type { OverloadEvent } from "../src/episode.ts";
+import { ACCEPT_BUDGET } from "../src/limits.ts";
 import { EventLoop } from "../src/loop.ts";
 import { closeNow, disown, expectNoLeak, openNumbers, outcome } from "./support/descriptors.ts";
 import { turnUntil, turnUntilQuiet } from "./support/loops.ts";
@@ -18,6 +19,9 @@ interface Rig {
   readonly listener: number;
   /** Descriptors of served clients. */
   readonly served: number[];
+  /** Those of `served` that may be reaped, in this order. */
+  readonly idle: number[];
+  readonly events: OverloadEvent[];
   /** What reached `onError`. */
   readonly errors: unknown[];
   /** What reached `onFail`. */
@@ -31,13 +35,20 @@ interface Rig {
 interface RigOptions extends AcceptorOptions {
   sys?: Partial<Syscalls>;
   backlog?: number;
+  canResetQueue?: boolean;
   onAccept?: (fd: number) => void;
 }
+
+/** The default of `shedPerTurn`. */
+const SHED_PER_TURN = 32;
 
 const WATCHED = ["accept4", "close", "dup3", "open", "fcntl", "poll"] as const;
 
 /** Runs `test`, without a pause for the runtime, over an acceptor whose loop is turned by hand. */
-async function rig({ sys, backlog = 512, onAccept, ...options }: RigOptions, test: (rig: Rig) => void): Promise<void> {
+async function rig(
+  { sys, backlog = 512, canResetQueue = false, onAccept, ...options }: RigOptions,
+  test: (rig: Rig) => void,
+): Promise<void> {
   const calls: string[] = [];
   const kernel: Syscalls = { ...realSyscalls, ...sys };
   const recorded = Object.fromEntries(
@@ -50,23 +61,37 @@ async function rig({ sys, backlog = 512, onAccept, ...options }: RigOptions, tes
   const [served, errors, failures]: [number[], unknown[], Error[]] = [[], [], []];
   const listener = disown(tcpListener(backlog));
   const loop = new EventLoop({ onError: (error) => errors.push(error) }, { ...kernel, ...recorded });
-  const acceptor = new Acceptor(loop, listener, options, (fd) => {
-    onAccept?.(fd);
-    served.push(fd);
-  }, (error) => failures.push(error));
+  const events: OverloadEvent[] = [];
+  const acceptor = new Acceptor(loop, { fd: listener, backlog, canResetQueue }, options, {
+    accept(fd) {
+      onAccept?.(fd);
+      served.push(fd);
+    },
+    fail: (error) => failures.push(error),
+    overloaded: (event) => events.push(event),
+    reap() {
+      const fd = idle.length > 0 ? served.splice(served.indexOf(idle.shift()!), 1)[0]! : -1;
+      if (fd !== -1) acceptor.released(fd);
+      return fd;
+    },
+  });
+  const idle: number[] = [];
   const release = () => {
-    close(served.shift()!);
-    acceptor.released();
+    const fd = served.shift()!;
+    close(fd);
+    acceptor.released(fd);
   };
   calls.length = 0;
   try {
-    test({ loop, acceptor, listener, served, errors, failures, calls, release });
+    test({ loop, acceptor, listener, served, idle, events, errors, failures, calls, release });
   } finally {
     while (served.length > 0) release();
     acceptor.close();
     await loop.close();
   }
 }
+
+const NOBODY = { accept: () => {} };
 
 /** Clients that wait in the backlog of `listener`. */
 function waiting(listener: number, count: number): number[] {
@@ -106,7 +131,7 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
     }));
 
   test("sheds those who wait when out of descriptors, keeps its reserve, and serves when there is room", () =>
-    rig({ trigger, headroom: 0, reserve: 2 }, ({ loop, acceptor, listener, served, calls, release }) => {
+    rig({ trigger, overload: { headroom: 0, reserve: 2 } }, ({ loop, acceptor, listener, served, calls, release }) => {
       for (let episode = 1; episode <= 3; episode++) {
         const clients = waiting(listener, 10);
         send(clients[9]!, bytes("said before the refusal"));
@@ -115,12 +140,19 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
         expect(acceptor.counters).toMatchObject({
           accepted: 4 * episode + (episode - 1),
           shed: 6 * episode,
-          shedLost: 0,
+          lostByReserve: 0,
         });
         expect(acceptor.reserveMissing).toBe(0);
         expect(clients.map(seenBy)).toEqual([...Array(4).fill("open"), ...Array(6).fill("end")]);
         const full = calls.indexOf("accept4 -EMFILE");
-        expect(calls.slice(full, full + 5)).toEqual(["accept4 -EMFILE", "poll", "close", "accept4", "dup3"]);
+        expect(calls.slice(full, full + 6)).toEqual([
+          "accept4 -EMFILE",
+          "poll",
+          "fcntl -EMFILE",
+          "close",
+          "accept4",
+          "dup3",
+        ]);
         expect(calls.filter((call) => call === "accept4 -EMFILE").length).toBeLessThanOrEqual(7);
         calls.length = 0;
 
@@ -136,18 +168,18 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
     }));
 
   test("sheds no more than its budget a turn", () =>
-    rig({ trigger, headroom: 0, reserve: 1 }, ({ loop, acceptor, listener }) => {
-      waiting(listener, SHED_BUDGET + 8);
+    rig({ trigger, overload: { headroom: 0, reserve: 1 } }, ({ loop, acceptor, listener }) => {
+      waiting(listener, SHED_PER_TURN + 8);
       withFree(1, () => {
         loop.turn(0);
-        expect(acceptor.counters.shed).toBe(SHED_BUDGET);
+        expect(acceptor.counters.shed).toBe(SHED_PER_TURN);
         turnUntilQuiet(loop);
       });
-      expect(acceptor.counters.shed).toBe(SHED_BUDGET + 7);
+      expect(acceptor.counters.shed).toBe(SHED_PER_TURN + 7);
     }));
 
   test("a queue-empty EMFILE is recognised as a false alarm", () =>
-    rig({ trigger, headroom: 0, reserve: 1 }, ({ loop, acceptor, listener, served, calls, release }) => {
+    rig({ trigger, overload: { headroom: 0, reserve: 1 } }, ({ loop, acceptor, listener, served, calls, release }) => {
       const clients = waiting(listener, 3);
       withFree(3, () => {
         turnUntilQuiet(loop);
@@ -163,32 +195,34 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
     }));
 
   test("without a reserve it pauses instead of spinning, and a release resumes at once", () =>
-    rig({ trigger, headroom: 0, reserve: 0 }, ({ loop, acceptor, listener, served, calls, release }) => {
-      const clients = waiting(listener, 6);
-      withFree(3, () => {
-        turnUntil(loop, () => acceptor.isPaused, "a pause");
-        const before = performance.now();
-        while (performance.now() - before < 100) loop.turn(1);
-        // 10, 20, 40 and 80 ms: the pauses of the first 100 ms.
-        expect(calls.filter((call) => call === "accept4 -EMFILE").length).toBeLessThanOrEqual(5);
-        expect(acceptor.counters.shed).toBe(0);
-        turnUntil(loop, () => acceptor.isPaused, "another pause");
-        release();
-        expect(acceptor.isPaused).toBe(false);
-        loop.turn(0);
-        expect(acceptor.counters.accepted).toBe(4);
-      });
-      turnUntil(loop, () => served.length === 5, "the others");
-      expect(clients.map(seenBy)).toEqual(["end", ...Array(5).fill("open")]);
-    }));
+    rig(
+      { trigger, overload: { headroom: 0, reserve: 0, slack: 0 } },
+      ({ loop, acceptor, listener, served, calls, release }) => {
+        const clients = waiting(listener, 6);
+        withFree(3, () => {
+          turnUntil(loop, () => acceptor.isPaused, "a pause");
+          const before = performance.now();
+          while (performance.now() - before < 100) loop.turn(1);
+          // 10, 20, 40 and 80 ms: the pauses of the first 100 ms.
+          expect(calls.filter((call) => call === "accept4 -EMFILE").length).toBeLessThanOrEqual(5);
+          expect(acceptor.counters.shed).toBe(0);
+          turnUntil(loop, () => acceptor.isPaused, "another pause");
+          release();
+          expect(acceptor.isPaused).toBe(false);
+          loop.turn(0);
+          expect(acceptor.counters.accepted).toBe(4);
+        });
+        turnUntil(loop, () => served.length === 5, "the others");
+        expect(clients.map(seenBy)).toEqual(["end", ...Array(5).fill("open")]);
+      },
+    ));
 
   test("a thief that takes the slot costs the reserve until a release, and strands nobody", () => {
     let thief = -1;
     let isStealing = false;
     return rig({
       trigger,
-      headroom: 0,
-      reserve: 1,
+      overload: { headroom: 0, reserve: 1, slack: 0 },
       sys: {
         close(fd) {
           const result = realSyscalls.close(fd);
@@ -203,7 +237,7 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
         turnUntil(loop, () => acceptor.isPaused, "a pause");
         isStealing = false;
         expect(thief).toBeGreaterThan(0);
-        expect(acceptor.counters).toMatchObject({ accepted: 2, shed: 0, shedLost: 1 });
+        expect(acceptor.counters).toMatchObject({ accepted: 2, shed: 0, lostByReserve: 1 });
         expect(acceptor.reserveMissing).toBe(1);
         release(); // taken by the reserve, before anything is accepted
         expect(acceptor.reserveMissing).toBe(0);
@@ -220,19 +254,31 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
     let isFull = false;
     return rig({
       trigger,
-      reserve: 1,
+      overload: { reserve: 1 },
       sys: {
         accept4(fd, flags) {
           if (!isFull) return realSyscalls.accept4(fd, flags);
-          isFull = false;
           return -ERRNO.ENFILE[0];
+        },
+        open: (path, flags) => isFull ? -ERRNO.ENFILE[0] : realSyscalls.open(path, flags),
+        close(fd) {
+          isFull = false; // one file is free now
+          return realSyscalls.close(fd);
         },
       },
     }, ({ loop, acceptor, listener, calls, served }) => {
       const [refused, other] = waiting(listener, 2);
       isFull = true;
       turnUntilQuiet(loop);
-      expect(calls.slice(0, 6)).toEqual(["accept4 -ENFILE", "poll", "close", "accept4", "close", "open"]);
+      expect(calls.slice(0, 7)).toEqual([
+        "accept4 -ENFILE",
+        "poll",
+        "open -ENFILE",
+        "close",
+        "accept4",
+        "close",
+        "open",
+      ]);
       expect(acceptor.counters).toMatchObject({ enfile: 1, emfile: 0, shed: 1, accepted: 1 });
       expect(served).toHaveLength(1);
       expect([refused, other].map((client) => seenBy(client!))).toEqual(["end", "open"]);
@@ -260,7 +306,7 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
         // 10, 20 and 40 ms: the pauses of the first 50 ms, each after at most a budget's worth of calls.
         const accepts = calls.filter((call) => call.startsWith("accept4")).length;
         expect(accepts).toBeGreaterThan(0);
-        expect(accepts).toBeLessThanOrEqual(4 * (ACCEPT_BUDGET + SHED_BUDGET));
+        expect(accepts).toBeLessThanOrEqual(4 * (ACCEPT_BUDGET + SHED_PER_TURN));
         expect(turns, "turns are spent waiting").toBeLessThan(100);
         isFailing = false;
         turnUntil(loop, () => served.length === 1, "the client");
@@ -271,11 +317,10 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
     },
   );
 
-  test.each(ERRNOS)("accept4 failing once with %s keeps nobody waiting for another client", (name) => {
+  test.each(ERRNOS)("accept4 failing once with %s costs nobody the connection", (name) => {
     let failures = 1;
     return rig({
       trigger,
-      reserve: 0,
       sys: { accept4: (fd, flags) => failures-- > 0 ? -ERRNO[name][0] : realSyscalls.accept4(fd, flags) },
     }, ({ loop, listener, served }) => {
       waiting(listener, 1);
@@ -304,7 +349,10 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
     let acceptor: Acceptor | undefined;
     withFree(9 + loop.descriptorsToCome + settling, () => {
       // 9, less a reserve and its keeper, less the headroom.
-      acceptor = new Acceptor(loop, listener, { trigger, headroom: 3, reserve: 1 }, (fd) => served.push(fd), () => {});
+      acceptor = new Acceptor(loop, { fd: listener, backlog: 16, canResetQueue: false }, {
+        trigger,
+        overload: { headroom: 3, reserve: 1 },
+      }, { accept: (fd) => void served.push(fd) });
       loop.turn(0);
       expect(served).toHaveLength(4 + loop.descriptorsToCome + settling - loop.settlingDescriptors);
       expect(acceptor.counters).toMatchObject({ refused: 12 - served.length, emfile: 0 });
@@ -316,7 +364,7 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
     expect(clients.slice(12).map(seenBy)).toEqual(["open", "open"]);
     for (const fd of served) {
       close(fd);
-      acceptor!.released();
+      acceptor!.released(fd);
     }
     acceptor!.close();
     await loop.close();
@@ -352,9 +400,11 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
       close(fd);
       acceptor.close();
       acceptor.close();
-      acceptor.released();
+      acceptor.released(fd);
     };
-    const acceptor = new Acceptor(loop, listener, { trigger }, stop, () => {});
+    const acceptor = new Acceptor(loop, { fd: listener, backlog: 16, canResetQueue: false }, { trigger }, {
+      accept: stop,
+    });
     turnUntilQuiet(loop);
     expect(accepted).toBe(1);
     for (const client of clients) ready(client);
@@ -368,8 +418,7 @@ describe("Acceptor", () => {
     const operations: number[] = [];
     return rig({
       exclusive: true,
-      headroom: 0,
-      reserve: 0,
+      overload: { headroom: 0, reserve: 0, slack: 0 },
       sys: {
         epollCtl(epollFd, operation, fd, event) {
           operations.push(operation);
@@ -394,7 +443,8 @@ describe("Acceptor", () => {
     const loop = new EventLoop();
     const listener = tcpListener();
     withFree(12, () => {
-      const start = () => new Acceptor(loop, listener, { headroom: 12 }, () => {}, () => {});
+      const start = () =>
+        new Acceptor(loop, { fd: listener, backlog: 16, canResetQueue: false }, { overload: { headroom: 12 } }, NOBODY);
       expect(start).toThrow(RangeError);
       expect(start).toThrow(
         /^Cannot accept connections: of \d+ descriptors \d+ are taken and 12 kept free .*; raise the limit \(ulimit -n\)/,
@@ -409,7 +459,9 @@ describe("Acceptor", () => {
       const listener = disown(tcpListener());
       withFree(free + loop.descriptorsToCome + loop.settlingDescriptors, () => {
         // A reserve of 4 and its keeper.
-        const acceptor = new Acceptor(loop, listener, { reserve: 4 }, () => {}, () => {});
+        const acceptor = new Acceptor(loop, { fd: listener, backlog: 16, canResetQueue: false }, {
+          overload: { reserve: 4 },
+        }, NOBODY);
         expect(acceptor.headroom).toBe(Math.max(2, Math.min(32, Math.ceil((free - 5) / 4))));
         expect(acceptor.headroom).toBeGreaterThanOrEqual(headroom);
         acceptor.close();

@@ -1,0 +1,42 @@
+/** A rate with a burst of one second's worth: takes a token for each event, and refuses when there is none. */
+export class TokenBucket {
+  readonly #perSecond: number;
+  readonly #burst: number;
+  #tokens: number;
+  #filledAtMs: number;
+
+  /** Full at `nowMs`. `perSecond` may be `Infinity`, and is above 0; a burst is at least one event. */
+  constructor(perSecond: number, nowMs: number) {
+    this.#perSecond = perSecond;
+    this.#burst = Math.max(1, perSecond);
+    this.#tokens = this.#burst;
+    this.#filledAtMs = nowMs;
+  }
+
+  /** Takes a token. Returns false where there is none. */
+  take(nowMs: number): boolean {
+    this.#fill(nowMs);
+    if (this.#tokens < 1) return false;
+    this.#tokens--;
+    return true;
+  }
+
+  /** Milliseconds until there is a token; 0 if there is one. */
+  waitMs(nowMs: number): number {
+    this.#fill(nowMs);
+    return this.#tokens >= 1 ? 0 : 1000 * (1 - this.#tokens) / this.#perSecond;
+  }
+
+  /** Whether nothing was taken lately: a new bucket would say the same. */
+  isFull(nowMs: number): boolean {
+    this.#fill(nowMs);
+    return this.#tokens >= this.#burst;
+  }
+
+  #fill(nowMs: number): void {
+    if (this.#perSecond === Infinity) return void (this.#tokens = Infinity);
+    const elapsedMs = Math.max(0, nowMs - this.#filledAtMs);
+    this.#tokens = Math.min(this.#burst, this.#tokens + this.#perSecond * elapsedMs / 1000);
+    this.#filledAtMs = nowMs;
+  }
+}
