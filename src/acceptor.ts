@@ -287,7 +287,10 @@ export class Acceptor implements Source, Member {
         succeeded = true;
         const outcome = this.#admit(fd, now, mayReap());
         if (outcome === "reaped") reaped++;
-        if (outcome === "refused" && this.#isBudgetSpent(++refused, now)) return;
+        const isRefused = outcome === "refused" || outcome === "rate limited";
+        if (isRefused && this.#isBudgetSpent(++refused, now, outcome === "refused" ? this.#lackOf() : undefined)) {
+          return;
+        }
         continue;
       }
       switch (answerOf(-fd)) {
@@ -317,7 +320,7 @@ export class Acceptor implements Source, Member {
             continue;
           }
           if (!this.#shed(-fd, now)) return;
-          if (this.#isBudgetSpent(++refused, now)) return;
+          if (this.#isBudgetSpent(++refused, now, causeOf(-fd))) return;
           continue;
       }
     }
@@ -327,13 +330,13 @@ export class Acceptor implements Source, Member {
   }
 
   /** Serves the client that `fd` is, or refuses it. */
-  #admit(clientFd: number, now: number, mayReap: boolean): "served" | "reaped" | "refused" {
+  #admit(clientFd: number, now: number, mayReap: boolean): "served" | "reaped" | "refused" | "rate limited" {
     let fd = clientFd;
     const key = this.#shares && shareKey(decodeSockaddr(this.#sockaddr, this.#sockaddr.byteLength));
     if (!this.#accepts.take(now) || (key !== undefined && this.#shares!.admit(key, now) !== undefined)) {
       this.counters.rateLimited++;
       this.#refuse(fd);
-      return "refused";
+      return "rate limited";
     }
     const situation = this.#situationOf(fd);
     let outcome: "served" | "reaped" = "served";
@@ -355,10 +358,13 @@ export class Acceptor implements Source, Member {
       this.#refuse(fd);
       return "refused";
     }
-    if (situation === "room") this.#overload.served();
+    if (situation !== "beyond") this.#overload.served();
     if (key !== undefined) this.#keys.set(fd, key);
     this.#serve(fd);
-    if (verdict === "serve, then pause" && this.#token !== undefined) this.#pause(this.#lackOf(), now, false);
+    if (verdict === "serve, then pause" && this.#token !== undefined) {
+      // The last that fits is no trouble yet: perhaps nobody else comes.
+      this.#pause(this.#isSomebodyWaiting() ? this.#lackOf() : undefined, now);
+    }
     return outcome;
   }
 
@@ -415,7 +421,7 @@ export class Acceptor implements Source, Member {
    * @returns Whether a client was dealt with, and the next one may be looked at in this turn.
    */
   #shed(errno: number, now: number): boolean {
-    const cause = errno === ERRNO.ENFILE[0] ? "system descriptors" : "descriptors";
+    const cause = causeOf(errno);
     if (this.#overload.verdict("table full", now) === "pause") {
       this.#pause(cause, now);
       return false;
@@ -443,12 +449,15 @@ export class Acceptor implements Source, Member {
     }
   }
 
-  /** Budgets count every refusal, with a descriptor in hand or without. */
-  #isBudgetSpent(refused: number, now: number): boolean {
+  /**
+   * Budgets count every refusal, with a descriptor in hand or without. `cause` is what there is too little of, absent
+   * where the client has just had its share.
+   */
+  #isBudgetSpent(refused: number, now: number, cause: OverloadCause | undefined): boolean {
     this.#refusals.take(now);
     const waitMs = this.#refusals.waitMs(now);
     if (waitMs > 0) {
-      this.#pause(this.#lackOf(), now, true, waitMs);
+      this.#pause(cause, now, waitMs);
       return true;
     }
     if (refused < this.#settings.shedPerTurn) return false;
@@ -481,9 +490,8 @@ export class Acceptor implements Source, Member {
    * Stops watching every listener of the coordinator for a while: a failing accept leaves a level-triggered one
    * readable, and it would spin; and exhaustion is process-wide, so another would spin in its place.
    */
-  #pause(cause: OverloadCause, now: number, isTrouble: boolean = true, ms: number = this.#pauseMs): void {
-    // Serving the last that fits is no trouble yet: perhaps nobody else comes.
-    if (isTrouble || this.#isSomebodyWaiting()) this.#trouble(cause, now);
+  #pause(cause: OverloadCause | undefined, now: number, ms: number = this.#pauseMs): void {
+    if (cause !== undefined) this.#trouble(cause, now);
     this.counters.pauses++;
     this.#overload.paused(now);
     const minMs = cause === "system descriptors" ? PAUSE_SYSTEM_MIN_MS : 0;
@@ -628,6 +636,10 @@ export class Acceptor implements Source, Member {
         `runtime, which leaves none for a client; raise the limit (ulimit -n) or lower headroom`,
     );
   }
+}
+
+function causeOf(errno: number): OverloadCause {
+  return errno === ERRNO.ENFILE[0] ? "system descriptors" : "descriptors";
 }
 
 function limitOption(name: string, value: number | undefined): number {
