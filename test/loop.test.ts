@@ -675,6 +675,11 @@ describe("EventLoop.runBlocking()", () => {
     expect(loop.isRunning).toBe(false);
   });
 
+  test("runBlocking() goes on after a signal during epoll_wait", { timeout: 40_000 }, async () => {
+    const { code, stdout } = await runScript("loop_process.ts", { args: ["interrupted by signals"] });
+    expect([code, stdout]).toEqual([0, "interrupted\n"]);
+  });
+
   test("runBlocking() finishes the turn that stop() is called in", () => {
     const loop = newLoop();
     const ran: string[] = [];

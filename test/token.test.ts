@@ -70,6 +70,16 @@ describe("SlotTable", () => {
     expect(tokens.filter(({ slot, generation }) => table.get(slot, generation) !== undefined)).toHaveLength(500);
   });
 
+  test("SlotTable keeps the generations of its slots while it grows", () => {
+    const table = new SlotTable<number>();
+    const old = table.add(0);
+    table.remove(old);
+    const tokens = Array.from({ length: 1_000 }, (_, i) => table.add(i));
+    expect(tokens[0]).toEqual({ slot: old.slot, generation: old.generation + 1 });
+    expect(tokens.map(({ slot, generation }) => table.get(slot, generation))).toEqual([...tokens.keys()]);
+    expect(table.get(old.slot, old.generation)).toBeUndefined();
+  });
+
   test("SlotTable counts the generations of one slot upwards from 0", () => {
     const table = new SlotTable<string>();
     for (let generation = 0; generation < 100; generation++) {
