@@ -1,0 +1,104 @@
+/**
+ * What servers do when their descriptors run out: Spillway's beside the runtimes' own, in one run.
+ *
+ *     npm run bench:overload -- --quick          about 2 minutes: each variant somewhere, not everywhere
+ *     npm run bench:overload                     about 25 minutes
+ *     npm run bench:overload -- --only "bun:" --limit 64 --excess 150 --json result.json
+ */
+import { writeFileSync } from "node:fs";
+import process from "node:process";
+import { parseArgs } from "node:util";
+import { type Contestant, CONTESTANTS } from "./contestants.ts";
+import { measure, type Plan, type Result } from "./measures.ts";
+import { killServers } from "./server_process.ts";
+import { formatTable, misses } from "./table.ts";
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: "boolean", default: false },
+    /** Contestants whose name contains this; several times for several. */
+    only: { type: "string", multiple: true, default: [""] },
+    limit: { type: "string" },
+    excess: { type: "string" },
+    rounds: { type: "string" },
+    "window-ms": { type: "string" },
+    "storm-ms": { type: "string" },
+    episodes: { type: "string" },
+    json: { type: "string" },
+  },
+});
+
+const LIMITS = [64, 48, 32];
+const FLOODS = [150, 1];
+
+type Run = readonly [Contestant, Plan];
+
+/** Everything for the main contestants, and with many samples where it matters most; the variants once. */
+function fullRuns(): Run[] {
+  return LIMITS.flatMap((limit) =>
+    FLOODS.flatMap((excess) => {
+      const isMain = limit === 64 && excess === 150;
+      const plan = {
+        limit,
+        excess,
+        rounds: isMain ? 5 : 1,
+        windowMs: 2_500,
+        stormMs: isMain ? 4_000 : 1_000,
+        episodes: 0,
+      };
+      return CONTESTANTS.filter((contestant) => isMain || contestant.isMain)
+        .map((contestant): Run => [contestant, { ...plan, episodes: isMain && contestant.isMain ? 1_000 : 0 }]);
+    })
+  );
+}
+
+/** Each contestant once: every pair of runtime and limit, of runtime and flood, and of variant and flood. */
+function quickRuns(): Run[] {
+  const variants = [[64, 150], [48, 150], [32, 150], [64, 1], [48, 1]] as const;
+  let spillways = 0;
+  return CONTESTANTS.filter(({ isSpillway, isMain }) => isSpillway || isMain).map((contestant): Run => {
+    const [limit, excess] = contestant.isSpillway ? variants[spillways++ % variants.length]! : variants[0];
+    return [contestant, { limit, excess, rounds: 1, windowMs: 1_000, stormMs: 700, episodes: 20 }];
+  });
+}
+
+/** The runs that the command line asks for. */
+function chosenRuns(): Run[] {
+  const number = (text: string | undefined) => text === undefined ? undefined : Number(text);
+  const [limit, excess] = [number(values.limit), number(values.excess)];
+  const runs = values.quick && limit === undefined && excess === undefined ? quickRuns() : fullRuns();
+  return runs
+    .filter(([{ name }]) => values.only.some((part) => name.includes(part)))
+    .filter(([, plan]) => (limit ?? plan.limit) === plan.limit && (excess ?? plan.excess) === plan.excess)
+    .map(([contestant, plan]): Run => [contestant, {
+      ...plan,
+      rounds: number(values.rounds) ?? plan.rounds,
+      windowMs: number(values["window-ms"]) ?? plan.windowMs,
+      stormMs: number(values["storm-ms"]) ?? plan.stormMs,
+      episodes: number(values.episodes) ?? plan.episodes,
+    }]);
+}
+
+process.on("exit", killServers);
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.on(signal, () => process.exit(signal === "SIGINT" ? 130 : 143));
+}
+
+const runs = chosenRuns();
+const results: Result[] = [];
+for (const [i, [contestant, plan]] of runs.entries()) {
+  const startedAtMs = performance.now();
+  process.stderr.write(
+    `${i + 1} of ${runs.length}: ${contestant.name}, limit ${plan.limit}, ${plan.excess} in excess ... `,
+  );
+  const result = await measure(contestant, plan);
+  results.push(result);
+  const seconds = ((performance.now() - startedAtMs) / 1000).toFixed(0);
+  process.stderr.write(
+    `${seconds} s${contestant.isSpillway ? `; missed: ${misses(result).join(", ") || "nothing"}` : ""}\n`,
+  );
+  if (values.json !== undefined) writeFileSync(values.json, JSON.stringify(results, undefined, 2));
+}
+
+const groups = Map.groupBy(results, ({ limit, excess }) => `limit ${limit}, ${excess} in excess`);
+for (const [title, group] of groups) console.log(`\n${title}\n\n${formatTable(group)}`);

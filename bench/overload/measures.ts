@@ -1,0 +1,287 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Client, Clients, type Outcome } from "./clients.ts";
+import type { Contestant } from "./contestants.ts";
+import { ServerProcess, type Start } from "./server_process.ts";
+
+/** How much is measured. */
+export interface Plan {
+  /** Soft and hard descriptor limit of the server. */
+  readonly limit: number;
+  /** Clients that connect at once; 1: clients connect one by one until one finds no room. */
+  readonly excess: number;
+  /** Times that the flood comes, holds and leaves; figures are medians. */
+  readonly rounds: number;
+  /** How long it holds, and how long the server is watched before it without it. */
+  readonly windowMs: number;
+  /** How long refused clients connect again at once. */
+  readonly stormMs: number;
+  /** Short floods one after the other; 0: not tried. */
+  readonly episodes: number;
+}
+
+/** What is wrong with the established clients and the server's CPU, in a window of time. */
+export interface Load {
+  /** CPU time of the server, in percent of one CPU. */
+  readonly cpuPercent: number;
+  readonly samples: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+}
+
+/** What came of many short floods. */
+export interface Episodes {
+  readonly count: number;
+  /** After how many the next client was not served at its first attempt. */
+  readonly failed: number;
+  readonly descriptors: readonly [before: number, after: number];
+  readonly residentMiB: readonly [before: number, after: number];
+}
+
+/** What came of a client that connects once the flood has left. */
+export interface Next {
+  /** Until it was served; `Infinity` if it never was. */
+  readonly ms: number;
+  readonly attempts: number;
+}
+
+/** What was measured of one contestant with one plan; absent where the server did not live to see it. */
+export interface Result {
+  readonly contestant: string;
+  readonly isSpillway: boolean;
+  readonly limit: number;
+  readonly excess: number;
+  start: Start;
+  survives: boolean;
+  idle?: Load;
+  held?: Load;
+  storm?: Load & { readonly reconnectsPerSecond: number };
+  outcomes?: Readonly<Partial<Record<Outcome, number>>>;
+  /** The last of those that learned anything. */
+  learnedWithinMs?: number;
+  /** Kinds of the events of overload that the application was told of the first flood. */
+  told?: readonly string[];
+  next?: Next;
+  logLinesPerMinute?: number;
+  episodes?: Episodes;
+  /** Another server, flooded 0.1 s after its start. */
+  early?: { readonly survives: boolean; readonly next: Next };
+}
+
+const ESTABLISHED = 8;
+const PINGS_PER_SECOND = 2_000;
+/** Runtimes open descriptors for themselves in their first second. */
+const SETTLE_MS = 1_200;
+/** The flood's first moments are no state that lasts: CPU is measured from here on. */
+const FLOODING_MS = 300;
+/** Until overload is over by Spillway's definition, and a little more: see src/episode.ts. */
+const QUIET_MS = 1_500;
+const ATTEMPT_MS = 1_000;
+const RETRY_MS = 100;
+const NEXT_MS = 3_000;
+const LEARN_MS = 1_000;
+/** Clients of a short flood: few enough that their refusals need no budget, which would only make the wait longer. */
+const EPISODE_CLIENTS = 60;
+/** Nobody learned anything for so long: those who have not do not. */
+const SILENCE_MS = 20;
+const EARLY_MS = 100;
+const EARLY_CLIENTS = 150;
+
+/** Measures one contestant. A server that dies ends its measures, not the run. */
+export async function measure(contestant: Contestant, plan: Plan): Promise<Result> {
+  const { name, command, isSpillway } = contestant;
+  const { limit, excess } = plan;
+  const result: Result = { contestant: name, isSpillway, limit, excess, start: "died", survives: false };
+  await using server = new ServerProcess(command, limit);
+  result.start = await server.started;
+  if (result.start !== "listens") return result;
+  await sleep(SETTLE_MS);
+  const establishedCount = limit < 48 ? 2 : ESTABLISHED;
+  using clients = new Clients(server.port, 1000 * establishedCount / PINGS_PER_SECOND, () => server.isAlive);
+  const scene = new Scene(server, clients, plan);
+  await scene.establish(establishedCount);
+  await scene.rounds(result);
+  if (server.isAlive && plan.stormMs > 0) result.storm = await scene.storm();
+  if (server.isAlive && plan.episodes > 0) result.episodes = await scene.episodes();
+  result.logLinesPerMinute = server.logLinesPerMinute;
+  result.survives = server.isAlive;
+  result.early = await measureEarly(contestant, limit);
+  return result;
+}
+
+async function measureEarly({ command }: Contestant, limit: number): Promise<Result["early"]> {
+  await using server = new ServerProcess(command, limit);
+  await server.started;
+  await sleep(EARLY_MS);
+  using clients = new Clients(server.port, 1000, () => server.isAlive);
+  const scene = new Scene(server, clients, {
+    limit,
+    excess: EARLY_CLIENTS,
+    rounds: 1,
+    windowMs: 0,
+    stormMs: 0,
+    episodes: 0,
+  });
+  await scene.flood();
+  await clients.during(QUIET_MS);
+  clients.leave();
+  const next = await scene.next();
+  return { survives: server.isAlive, next };
+}
+
+/** A server, its clients, and what happens to them. */
+class Scene {
+  readonly #server: ServerProcess;
+  readonly #clients: Clients;
+  readonly #plan: Plan;
+
+  constructor(server: ServerProcess, clients: Clients, plan: Plan) {
+    this.#server = server;
+    this.#clients = clients;
+    this.#plan = plan;
+  }
+
+  /** Connects those that ping. */
+  async establish(count: number): Promise<void> {
+    for (let i = 0; i < count; i++) {
+      const client = this.#clients.connect();
+      await this.#clients.until(() => client.outcome !== "hanging", LEARN_MS);
+      if (client.outcome !== "answered") return client.close();
+      this.#clients.establish(client);
+    }
+  }
+
+  /** The flood comes, holds and leaves, again and again. */
+  async rounds(result: Result): Promise<void> {
+    const [idle, held, nexts, learned]: [Load[], Load[], Next[], number[]] = [[], [], [], []];
+    for (let round = 0; round < this.#plan.rounds && this.#server.isAlive; round++) {
+      idle.push(await this.#load(() => this.#clients.during(this.#plan.windowMs)));
+      held.push(await this.#load(() => this.#clients.during(this.#plan.windowMs), () => this.flood()));
+      const informed = this.#clients.flood.filter(({ outcome }) => outcome !== "hanging");
+      learned.push(Math.max(0, ...informed.map(({ learnedAfterMs }) => learnedAfterMs).filter((ms) => ms === ms)));
+      result.outcomes ??= count(this.#clients.flood);
+      this.#clients.leave();
+      nexts.push(await this.next());
+      await this.#clients.during(QUIET_MS);
+      result.told ??= [...this.#server.told];
+    }
+    result.idle = typical(idle);
+    if (!this.#server.isAlive) return;
+    result.held = typical(held);
+    result.learnedWithinMs = median(learned);
+    // The worst: each round is to be served at once.
+    result.next = {
+      ms: Math.max(...nexts.map(({ ms }) => ms)),
+      attempts: Math.max(...nexts.map(({ attempts }) => attempts)),
+    };
+  }
+
+  /** Fills the server. With one client more than it has room for, one by one; else all at once. */
+  async flood(): Promise<void> {
+    const { flood } = this.#clients;
+    if (this.#plan.excess > 1) {
+      for (let i = 0; i < this.#plan.excess; i++) flood.push(this.#clients.connect());
+      await this.#clients.during(FLOODING_MS);
+      return;
+    }
+    for (let isRoom = true; isRoom && this.#server.isAlive;) {
+      const client = this.#clients.connect();
+      flood.push(client);
+      isRoom = await this.#clients.until(() => client.outcome !== "hanging", FLOODING_MS) && !client.isRefused;
+    }
+  }
+
+  /** Connects, again and again where that is refused, until answered. */
+  async next(): Promise<Next> {
+    const startedAtMs = performance.now();
+    for (let attempts = 1;; attempts++) {
+      const client = this.#clients.connect();
+      await this.#clients.until(() => client.outcome !== "hanging", ATTEMPT_MS);
+      client.close();
+      const ms = performance.now() - startedAtMs;
+      if (client.outcome === "answered") return { ms, attempts };
+      if (ms > NEXT_MS || !this.#server.isAlive) return { ms: Infinity, attempts };
+      await this.#clients.during(RETRY_MS);
+    }
+  }
+
+  /** Those who are refused connect again at once, for a while. */
+  async storm(): Promise<Result["storm"]> {
+    const clients = this.#clients;
+    clients.isStorm = true;
+    let before = 0;
+    const load = await this.#load(() => clients.during(this.#plan.stormMs), async () => {
+      await this.flood();
+      before = clients.reconnects;
+    });
+    clients.isStorm = false;
+    clients.leave();
+    await clients.during(QUIET_MS);
+    return { ...load, reconnectsPerSecond: 1000 * (clients.reconnects - before) / this.#plan.stormMs };
+  }
+
+  /** Short floods, each until everybody knows, the next one at once after the last. */
+  async episodes(): Promise<Episodes> {
+    const warmUp = Math.ceil(this.#plan.episodes / 10);
+    const server = this.#server;
+    let [failed, descriptors, residentMiB] = [0, NaN, NaN];
+    for (let i = 0; i < warmUp + this.#plan.episodes && server.isAlive; i++) {
+      if (i === warmUp) {
+        await this.#clients.during(QUIET_MS);
+        [failed, descriptors, residentMiB] = [0, server.descriptors, server.residentMiB];
+      }
+      if (!await this.#episode()) failed++;
+    }
+    await this.#clients.during(QUIET_MS);
+    return {
+      count: this.#plan.episodes,
+      failed,
+      descriptors: [descriptors, server.descriptors],
+      residentMiB: [residentMiB, server.residentMiB],
+    };
+  }
+
+  /** Returns whether the client that comes after it is served at its first attempt. */
+  async #episode(): Promise<boolean> {
+    const clients = this.#clients;
+    for (let i = 0; i < EPISODE_CLIENTS; i++) clients.flood.push(clients.connect());
+    clients.learnedAtMs = performance.now();
+    const isOver = () =>
+      performance.now() > clients.learnedAtMs + SILENCE_MS ||
+      clients.flood.every(({ outcome }) => outcome !== "hanging");
+    await clients.until(isOver, LEARN_MS);
+    clients.leave();
+    return (await this.next()).attempts === 1;
+  }
+
+  /** Latencies from `begin` on; CPU only while `window` lasts. */
+  async #load(window: () => Promise<void>, begin: () => Promise<void> = () => Promise.resolve()): Promise<Load> {
+    this.#clients.latenciesMs = [];
+    await begin();
+    const [startedAtMs, before] = [performance.now(), this.#server.cpuSeconds];
+    await window();
+    const seconds = (performance.now() - startedAtMs) / 1000;
+    const cpuPercent = 100 * (this.#server.cpuSeconds - before) / seconds;
+    const sorted = this.#clients.latenciesMs.toSorted((a, b) => a - b);
+    return { cpuPercent, samples: sorted.length, p50Ms: quantile(sorted, 0.5), p99Ms: quantile(sorted, 0.99) };
+  }
+}
+
+function count(clients: readonly Client[]): Partial<Record<Outcome, number>> {
+  const counts: Partial<Record<Outcome, number>> = {};
+  for (const { outcome } of clients) counts[outcome] = (counts[outcome] ?? 0) + 1;
+  return counts;
+}
+
+function quantile(sorted: readonly number[], part: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? NaN;
+}
+
+function median(values: readonly number[]): number {
+  return quantile(values.toSorted((a, b) => a - b), 0.5);
+}
+
+/** Each figure's median. */
+function typical(loads: readonly Load[]): Load {
+  const of = (figure: keyof Load) => median(loads.map((load) => load[figure]));
+  return { cpuPercent: of("cpuPercent"), samples: of("samples"), p50Ms: of("p50Ms"), p99Ms: of("p99Ms") };
+}
