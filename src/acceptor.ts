@@ -123,8 +123,6 @@ export class Acceptor implements Source, Member {
   #token: Token | undefined;
   #mark = 0;
   #connections = 0;
-  /** There was no room lately: before accepting somebody who would rather wait, look for room. */
-  #isTight = false;
   #isSuspended = false;
   #isPosted = false;
   #pauseMs = PAUSE_MIN_MS;
@@ -226,7 +224,7 @@ export class Acceptor implements Source, Member {
       this.#shares!.release(key, this.#loop.now);
     }
     if (this.#token === undefined) return;
-    if (this.#coordinator.reserve.missing > 0) this.#refill();
+    this.#refill();
     if (this.#isSuspended) this.#coordinator.resume();
   }
 
@@ -234,7 +232,6 @@ export class Acceptor implements Source, Member {
   suspend(): void {
     if (this.#isSuspended) return;
     this.#isSuspended = true;
-    this.#isTight = true;
     if (this.#token !== undefined) this.#watch();
     this.#pauseTimer ??= this.#setPauseTimer(PAUSE_MAX_MS); // whoever paused may have gone
   }
@@ -271,6 +268,7 @@ export class Acceptor implements Source, Member {
 
   #acceptSome(): void {
     const { now } = this.#loop;
+    this.#refill(); // before anybody is accepted: the slot that is free now is the reserve's
     let refused = 0;
     let reaped = 0;
     let succeeded = false;
@@ -278,9 +276,10 @@ export class Acceptor implements Source, Member {
     for (let i = 0; i < ACCEPT_BUDGET; i++) {
       // User code ran in the last round, and may have stopped the server.
       if (this.#token === undefined || this.#isSuspended) return;
-      if (this.#isTight && this.#overload.isWaiting(now) && !this.#hasRoom()) {
-        if (mayReap() && this.#reapOne()) reaped++;
-        else return this.#pause(this.#lackOf(), now);
+      // Who is to wait is not accepted: looked for before, since a number from accept4 says nothing of the next one.
+      if (this.#overload.isWaiting(now) && !this.#hasRoom()) {
+        if (mayReap() && this.#isSomebodyWaiting() && this.#reapOne()) reaped++;
+        else return this.#pauseForRoom(now);
       }
       const fd = this.#sys.accept4(this.#listener.fd, ACCEPT_FLAGS, this.#shares && this.#sockaddrFor());
       if (fd >= 0) {
@@ -350,6 +349,7 @@ export class Acceptor implements Source, Member {
         outcome = "reaped";
       }
     }
+    if (situation !== "beyond") this.#overload.served(); // first: it may be this client that ends a grace
     const verdict = outcome === "reaped" ? "serve" : this.#overload.verdict(situation, now);
     if (verdict === "refuse") {
       this.#trouble(this.#lackOf(), now); // first: it notes the counts that the episode began with
@@ -358,13 +358,9 @@ export class Acceptor implements Source, Member {
       this.#refuse(fd);
       return "refused";
     }
-    if (situation !== "beyond") this.#overload.served();
     if (key !== undefined) this.#keys.set(fd, key);
     this.#serve(fd);
-    if (verdict === "serve, then pause" && this.#token !== undefined) {
-      // The last that fits is no trouble yet: perhaps nobody else comes.
-      this.#pause(this.#isSomebodyWaiting() ? this.#lackOf() : undefined, now);
-    }
+    if (verdict === "serve, then pause" && this.#token !== undefined) this.#pauseForRoom(now);
     return outcome;
   }
 
@@ -501,6 +497,11 @@ export class Acceptor implements Source, Member {
     this.#coordinator.pause();
   }
 
+  /** There is no room for another one; which is no trouble while nobody else comes. */
+  #pauseForRoom(now: number): void {
+    this.#pause(this.#isSomebodyWaiting() ? this.#lackOf() : undefined, now);
+  }
+
   #setPauseTimer(ms: number): Timer {
     return this.#loop.setTimer(ms, () => this.#pauseIsOver());
   }
@@ -510,7 +511,8 @@ export class Acceptor implements Source, Member {
     if (!this.#isSuspended) return;
     this.#refill();
     const { now } = this.#loop;
-    if (this.#overload.isWaiting(now) && !this.#hasRoom()) {
+    const mayReap = this.#settings.reapIdle !== undefined; // somebody may have been idle for long enough by now
+    if (this.#overload.isWaiting(now) && !mayReap && !this.#hasRoom()) {
       // Whoever waits goes on waiting: nothing is gained by a look that could only fail.
       this.#pauseTimer = this.#setPauseTimer(Math.min(this.#pauseMs, this.#overload.graceLeftMs(now)));
       this.#pauseMs = Math.min(2 * this.#pauseMs, PAUSE_MAX_MS);
@@ -533,7 +535,6 @@ export class Acceptor implements Source, Member {
 
   /** There is too little of `cause` for somebody. */
   #trouble(cause: OverloadCause, now: number): void {
-    this.#isTight = true;
     if (!this.#episode.trouble(cause, now)) return;
     this.#before = { ...this.counters };
     this.counters.episodes++;
@@ -548,7 +549,6 @@ export class Acceptor implements Source, Member {
       const isRestored = this.#coordinator.reserve.restore();
       this.#coordinator.unlock();
       if (due === "end" && isRestored) {
-        this.#isTight = false;
         this.#episodeTimer = undefined;
         return this.#tell(this.#event("end"));
       }

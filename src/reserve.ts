@@ -2,6 +2,7 @@ import { F, O } from "../ffi/constants.ts";
 import { SystemError } from "../ffi/errno.ts";
 import type { Syscalls } from "../ffi/syscalls.ts";
 import { assert } from "./assert.ts";
+import { descriptorLimit } from "./descriptors.ts";
 
 /** Most descriptors of one reserve: what the memory that several threads share has room for. */
 export const RESERVE_MAX: number = 64;
@@ -104,16 +105,25 @@ export class Reserve {
     return this.#fill() === 0;
   }
 
-  /** Completes the reserve and gives each descriptor a file of its own. Returns whether both is done. */
+  /**
+   * Completes the reserve, and gives each descriptor a file of its own and a number below the limit, which may have been
+   * lowered. Returns whether all of it is done.
+   */
   restore(): boolean {
     if (this.#isClosed || this.#words[SIZE] === 0) return true;
     if (!this.refill()) return false;
+    const limit = descriptorLimit(this.#sys);
     const words = this.#words;
     for (let i = FDS; i < FDS + words[COUNT]!; i++) {
-      if ((words[i]! & IS_DUPLICATE) === 0) continue;
       const fd = words[i]! & ~IS_DUPLICATE;
+      if (words[i] === fd && fd < limit) continue;
       const ownFd = openIdle(this.#sys);
       if (ownFd < 0) return false;
+      if (ownFd < fd) {
+        this.#sys.close(fd);
+        words[i] = ownFd;
+        continue;
+      }
       const moved = this.#sys.dup3(ownFd, fd, O.cloexec); // the number stays: it is low
       this.#sys.close(ownFd);
       if (moved < 0) return false;

@@ -146,6 +146,12 @@ export class FakeKernel extends FakeCalls {
     return this.table.numbers;
   }
 
+  /** The number that the next descriptor gets; `Infinity` where the table is full. */
+  get lowestFree(): number {
+    const fd = this.table.lowestFree();
+    return fd < 0 ? Infinity : fd;
+  }
+
   /** Open files of this process: fewer than descriptors, where some are duplicates. */
   get fileCount(): number {
     return this.table.fileCount;

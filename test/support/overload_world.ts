@@ -1,0 +1,316 @@
+/**
+ * An acceptor in a world of clients, thieves, changing limits and failing calls, over a fake kernel in fake time; and
+ * the invariants that hold after every step. Imports nothing but the module and its fakes, so that a copy with a bug
+ * planted in it plays the same sequences.
+ */
+import { EPOLL, O, POLL, RLIMIT } from "../../ffi/constants.ts";
+import type { ErrnoName } from "../../ffi/errno.ts";
+import { Acceptor } from "../../src/acceptor.ts";
+import type { OverloadEvent } from "../../src/episode.ts";
+import { EventLoop } from "../../src/loop.ts";
+import type { OverloadPolicy } from "../../src/overload.ts";
+import { FakeHost } from "./fake_host.ts";
+import { type FakeClient, FakeKernel } from "./fake_kernel.ts";
+
+/** What a world is like. */
+export interface WorldOptions {
+  readonly trigger: "level" | "edge";
+  readonly policy: OverloadPolicy;
+  readonly refuse: "fin" | "rst" | "busy";
+  /** Descriptors beyond what the acceptor itself needs. */
+  readonly room: number;
+  readonly headroom: number;
+  readonly reserve: number;
+  readonly slack: number;
+  readonly maxConnections: number | undefined;
+  readonly shedPerTurn: number;
+  readonly shedPerSecond: number;
+  readonly reaps: boolean;
+  readonly canResetQueue: boolean;
+}
+
+/** What may happen in it. */
+export type Step =
+  /** Clients connect; with `bytes`, they send as many at once. */
+  | { readonly kind: "arrive"; readonly count: number; readonly bytes: number }
+  /** A client goes, in good order or by a reset, wherever it is. */
+  | { readonly kind: "leave"; readonly index: number; readonly isReset: boolean }
+  /** The server closes a connection of its own. */
+  | { readonly kind: "release"; readonly index: number }
+  | { readonly kind: "turn" }
+  | { readonly kind: "wait"; readonly ms: number }
+  /** The soft limit moves, as by prlimit(1). */
+  | { readonly kind: "limit"; readonly by: number }
+  /** Another thread opens or closes a file. */
+  | { readonly kind: "thief"; readonly opens: boolean }
+  /** Another thread opens a file right after the next close, and keeps it. */
+  | { readonly kind: "steal" }
+  /** accept4 fails, so often. */
+  | { readonly kind: "fail"; readonly errno: ErrnoName; readonly times: number };
+
+/** Most turns in which time may stand still. */
+const TURNS_MAX = 2_000;
+/** Every pause, grace and episode is over by then, the budget of refusals apart. */
+const SETTLED_MS = 6_000;
+
+/** One run. */
+export class World {
+  readonly kernel: FakeKernel;
+  readonly loop: EventLoop;
+  readonly acceptor: Acceptor;
+  readonly events: OverloadEvent[] = [];
+  readonly errors: unknown[] = [];
+  readonly #options: WorldOptions;
+  readonly #listener: number;
+  readonly #clients: FakeClient[] = [];
+  readonly #served: number[] = [];
+  readonly #thieves: number[] = [];
+  /** End the injected failures. */
+  readonly #failures: (() => void)[] = [];
+  readonly #soft: number;
+  /** Descriptors of the acceptor and of the runtime. */
+  readonly #base: number;
+  readonly #startedAt: number;
+  /** Whether the limit moved, or somebody else took descriptors: then the headroom is nobody's fault. */
+  #isDisturbed = false;
+  #isStealing = false;
+  #released = 0;
+  #injected = 0;
+
+  constructor(options: WorldOptions) {
+    this.#options = options;
+    const hard = 64;
+    const kernel = this.kernel = new FakeKernel({ soft: hard, hard });
+    const host = new FakeHost(kernel);
+    this.loop = new EventLoop({ onError: (error) => this.errors.push(error) }, kernel, host);
+    this.#listener = kernel.createListener({ backlog: 64 });
+    // What there is so far, the reserve and its keeper; the slack is taken off the limit by the acceptor.
+    const own = kernel.descriptors.length + options.reserve + Math.sign(options.reserve);
+    kernel.setrlimit(RLIMIT.nofile, { soft: own + options.headroom + options.slack + options.room, hard });
+    const { policy, refuse, headroom, reserve, slack, shedPerTurn, shedPerSecond } = options;
+    this.acceptor = new Acceptor(this.loop, {
+      fd: this.#listener,
+      backlog: 64,
+      canResetQueue: options.canResetQueue,
+    }, {
+      trigger: options.trigger,
+      maxConnections: options.maxConnections,
+      overload: {
+        ...{ policy, refuse, headroom, reserve, slack, shedPerTurn, shedPerSecond },
+        reapIdle: options.reaps ? { minIdleMs: 0, perTurn: 2 } : undefined,
+      },
+    }, {
+      accept: (fd) => {
+        if (!this.#isDisturbed && fd >= this.#limit() - headroom) this.#fail(`descriptor ${fd} is in the headroom`);
+        this.#served.push(fd);
+      },
+      overloaded: (event) => this.events.push(event),
+      reap: () => {
+        const fd = this.#served.shift();
+        if (fd === undefined) return -1;
+        this.#released++;
+        this.acceptor.released(fd);
+        return fd;
+      },
+    });
+    this.#soft = this.#limit();
+    this.#base = kernel.descriptors.length;
+    this.#startedAt = kernel.now;
+    kernel.onBetween(({ name }) => {
+      if (!this.#isStealing || name !== "close") return;
+      this.#isStealing = false;
+      this.#open();
+    });
+  }
+
+  /** Does `step`, then checks what must always hold. */
+  play(step: Step): void {
+    this.#do(step);
+    this.#check();
+  }
+
+  /**
+   * Ends every disturbance and lets time pass: whoever waits must be dealt with, and once all have gone the next client
+   * must be served at once.
+   */
+  settle(): void {
+    const { kernel } = this;
+    this.#isStealing = false;
+    for (const end of this.#failures) end();
+    for (const fd of this.#thieves.splice(0)) kernel.close(fd);
+    kernel.setrlimit(RLIMIT.nofile, { soft: this.#soft, hard: 64 });
+    this.#pass(SETTLED_MS + 1000 * this.#waiting() / this.#options.shedPerSecond);
+    this.#check();
+    if (this.#waiting() > 0 && (!this.#mayWait() || this.#hasRoom())) {
+      this.#fail(`${this.#waiting()} clients are stranded`);
+    }
+
+    for (const client of this.#clients) if (!client.isOver) client.close();
+    // Those who wait take the place of those who go: each release makes room for one, at once.
+    for (let rounds = 0; this.#served.length > 0; rounds++) {
+      if (rounds > this.#clients.length) this.#fail("clients come out of nowhere");
+      this.#release(0);
+      this.#turns();
+    }
+    if (this.#waiting() > 0) this.#fail(`${this.#waiting()} clients are stranded though everybody has gone`);
+    this.#pass(SETTLED_MS);
+    this.#check();
+    if (this.acceptor.isPaused || this.acceptor.isOverloaded) this.#fail("the episode does not end");
+    if (this.acceptor.reserveMissing > 0) this.#fail("the reserve is not restored");
+    const shared = kernel.descriptors.filter((fd) => kernel.describe(fd)!.descriptors > 1);
+    if (shared.length > 0) this.#fail(`descriptors ${shared} have no file of their own`);
+
+    const next = kernel.connectClient(this.#listener);
+    this.#turns();
+    if (next.state !== "accepted") this.#fail(`the next client is ${next.state}`);
+    this.#checkEvents();
+    this.#checkSpin();
+    if (this.errors.length > 0) this.#fail(`onError was handed ${this.errors}`);
+  }
+
+  #do(step: Step): void {
+    const { kernel } = this;
+    switch (step.kind) {
+      case "arrive":
+        for (let i = 0; i < step.count; i++) {
+          const client = kernel.connectClient(this.#listener);
+          this.#clients.push(client);
+          if (step.bytes > 0 && client.state === "queued") client.send(new Uint8Array(step.bytes));
+        }
+        return;
+      case "leave": {
+        const client = this.#clients[step.index % this.#clients.length];
+        if (client === undefined || client.isOver || client.state === "connecting") return;
+        return step.isReset ? client.reset() : client.close();
+      }
+      case "release":
+        if (this.#served.length > 0) this.#release(step.index % this.#served.length);
+        return;
+      case "turn":
+        this.loop.turn(0);
+        return;
+      case "wait":
+        return this.#pass(step.ms);
+      case "limit":
+        this.#isDisturbed = true;
+        kernel.setrlimit(RLIMIT.nofile, { soft: Math.max(4, Math.min(64, this.#limit() + step.by)), hard: 64 });
+        return;
+      case "thief":
+        this.#isDisturbed = true;
+        if (step.opens) this.#open();
+        else if (this.#thieves.length > 0) kernel.close(this.#thieves.shift()!);
+        return;
+      case "steal":
+        this.#isDisturbed = true;
+        this.#isStealing = true;
+        return;
+      case "fail":
+        this.#failures.push(kernel.fail("accept4", step.errno, step.times));
+        this.#injected += step.times;
+        return;
+    }
+  }
+
+  #open(): void {
+    const fd = this.kernel.open("/dev/zero", O.rdonly);
+    if (fd >= 0) this.#thieves.push(fd);
+  }
+
+  #release(index: number): void {
+    const [fd] = this.#served.splice(index, 1);
+    this.#released++;
+    this.kernel.close(fd!);
+    this.acceptor.released(fd!);
+  }
+
+  /** Lets `ms` pass, with all the turns that the loop takes meanwhile. */
+  #pass(ms: number): void {
+    const until = this.kernel.now + ms;
+    for (let still = 0, last = -1; this.kernel.now < until; last = this.kernel.now) {
+      still = this.kernel.now === last ? still + 1 : 0;
+      if (still > TURNS_MAX) this.#fail("the loop spins");
+      this.loop.turn(until - this.kernel.now);
+    }
+    this.#turns();
+  }
+
+  /** All the turns that can be taken now. */
+  #turns(): void {
+    for (let turns = 0; this.loop.turn(0); turns++) if (turns > TURNS_MAX) this.#fail("the loop spins");
+  }
+
+  #limit(): number {
+    return (this.kernel.getrlimit(RLIMIT.nofile) as { soft: number }).soft;
+  }
+
+  #waiting(): number {
+    return this.kernel.queueLength(this.#listener);
+  }
+
+  /** Whether those who wait are meant to: by policy, or because there is no step of the ladder to refuse them by. */
+  #mayWait(): boolean {
+    const { policy, reserve, slack, canResetQueue } = this.#options;
+    // Connections from before the limit was lowered may lie where the slack is.
+    const hasSlack = slack > 0 && !this.#isDisturbed;
+    return policy === "wait" || (reserve === 0 && !hasSlack && !canResetQueue);
+  }
+
+  #hasRoom(): boolean {
+    const { headroom, maxConnections = Infinity } = this.#options;
+    return this.#served.length < maxConnections && this.kernel.lowestFree < this.#limit() - headroom;
+  }
+
+  #check(): void {
+    const { kernel, acceptor } = this;
+    const { policy, refuse, maxConnections = Infinity } = this.#options;
+    const open = kernel.descriptors.length;
+    const expected = this.#base + this.#served.length + this.#thieves.length - acceptor.reserveMissing;
+    if (open !== expected) this.#fail(`${open} descriptors are open, ${expected} have an owner`);
+    if (this.#served.length > maxConnections) this.#fail(`${this.#served.length} are served`);
+    if (acceptor.connections !== this.#served.length) this.#fail(`${acceptor.connections} connections are counted`);
+    if (policy === "wait" && this.#refused() > 0) this.#fail("somebody was refused who was to wait");
+    if (refuse === "fin" && !this.#options.canResetQueue && acceptor.counters.queueResets > 0) {
+      this.#fail("a queue was reset that must not be");
+    }
+    // Armed, posted or paused: in every other state a client would wait for the next one.
+    const interest = kernel.interestIn(this.#listener);
+    if (!acceptor.isPaused && (interest & POLL.in) === 0) this.#fail("the listener is neither watched nor paused");
+    if (acceptor.isPaused && (interest & POLL.in) !== 0) this.#fail("the listener is watched though paused");
+    if ((interest & EPOLL.et) !== (this.#options.trigger === "edge" ? EPOLL.et : 0)) this.#fail("the trigger changed");
+  }
+
+  #refused(): number {
+    const { refused, shed, queueResets } = this.acceptor.counters;
+    return refused + shed + queueResets;
+  }
+
+  /** One event when an episode starts and one when it ends, in turn. */
+  #checkEvents(): void {
+    const kinds = this.events.map(({ kind }) => kind).filter((kind) => kind !== "summary");
+    const isInTurn = kinds.every((kind, i) => kind === (i % 2 === 0 ? "start" : "end"));
+    if (!isInTurn || kinds.length % 2 !== 0) this.#fail(`events came as ${kinds}`);
+    if (kinds.length !== 2 * this.acceptor.counters.episodes) this.#fail("an episode was not told");
+  }
+
+  /** Failing accepts a second are bounded, in every mode, for every errno. */
+  #checkSpin(): void {
+    const { kernel } = this;
+    const names: ErrnoName[] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "EPERM", "EINVAL", "EIO"];
+    const failed = names.reduce((sum, name) => sum + kernel.count("accept4", name), 0);
+    const seconds = Math.ceil((kernel.now - this.#startedAt) / 1000);
+    const { accepted, shed } = this.acceptor.counters;
+    const bound = 200 * seconds + accepted + shed + this.#released + this.#injected;
+    if (failed > bound) this.#fail(`${failed} accepts failed, at most ${bound} may`);
+  }
+
+  #fail(what: string): never {
+    throw new Error(`${what}\n${this.kernel.trace}`);
+  }
+}
+
+/** Plays `steps` in a world of its own; throws where an invariant does not hold. */
+export function play(options: WorldOptions, steps: readonly Step[]): void {
+  const world = new World(options);
+  for (const step of steps) world.play(step);
+  world.settle();
+}
