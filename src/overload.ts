@@ -91,7 +91,7 @@ export function resolveOverload(options: OverloadOptions = {}): OverloadSettings
     shedPerTurn: integerOption("shedPerTurn", options.shedPerTurn, 32, 1, 4096),
     shedPerSecond: integerOption("shedPerSecond", options.shedPerSecond, 1000, 1, 1_000_000),
     reapIdle: reapIdle && {
-      minIdleMs: integerOption("reapIdle.minIdleMs", reapIdle.minIdleMs, NaN, 0),
+      minIdleMs: requiredInteger("reapIdle.minIdleMs", reapIdle.minIdleMs, Number.MAX_SAFE_INTEGER),
       perTurn: integerOption("reapIdle.perTurn", reapIdle.perTurn, 8, 1, 4096),
     },
   };
@@ -106,7 +106,12 @@ function resolvePolicy(policy: OverloadPolicy = "shed"): OverloadPolicy {
     return choiceOption<"shed" | "wait">("policy", policy, ["shed", "wait"]);
   }
   knownOptions("set policy", policy, ["graceMs"]);
-  return { graceMs: integerOption("policy.graceMs", policy.graceMs, NaN, 0, 2 ** 31 - 1) };
+  return { graceMs: requiredInteger("policy.graceMs", policy.graceMs, 2 ** 31 - 1) };
+}
+
+function requiredInteger(name: string, value: number, max: number): number {
+  if (value === undefined) throw new TypeError(`Cannot use ${name} undefined: it must be a number`);
+  return integerOption(name, value, 0, 0, max);
 }
 
 /**
