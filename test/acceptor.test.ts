@@ -1,13 +1,12 @@
 import { describe, expect, test } from "vitest";
-import { EPOLL_CTL, MSG, RLIMIT, SHUT } from "../ffi/constants.ts";
+import { EPOLL_CTL, MSG, SHUT } from "../ffi/constants.ts";
 import { ERRNO, type ErrnoName } from "../ffi/errno.ts";
-import type { Rlimit } from "../ffi/layout.ts";
-import { close, getrlimit, realSyscalls, recv, send, setrlimit, shutdown, type Syscalls } from "../ffi/syscalls.ts";
+import { close, realSyscalls, recv, send, shutdown, type Syscalls } from "../ffi/syscalls.ts";
 import { Acceptor, type AcceptorOptions } from "../src/acceptor.ts";
 import type { OverloadEvent } from "../src/episode.ts";
 import { ACCEPT_BUDGET } from "../src/limits.ts";
 import { EventLoop } from "../src/loop.ts";
-import { closeNow, disown, expectNoLeak, openNumbers, outcome } from "./support/descriptors.ts";
+import { closeNow, disown, expectNoLeak, outcome, withFree } from "./support/descriptors.ts";
 import { turnUntil, turnUntilQuiet } from "./support/loops.ts";
 import { bytes, connectTo, ready, tcpListener } from "./support/sockets.ts";
 
@@ -102,20 +101,6 @@ function waiting(listener: number, count: number): number[] {
 function seenBy(client: number): string {
   const received = recv(client, bytes(64), MSG.dontwait);
   return received === 0 ? "end" : received === -ERRNO.EAGAIN[0] ? "open" : String(outcome(received));
-}
-
-/** Runs `test` while this process may open `free` more descriptors. Nothing of the runtime runs meanwhile. */
-function withFree(free: number, test: () => void): void {
-  const limit = getrlimit(RLIMIT.nofile) as Rlimit;
-  const open = new Set(openNumbers());
-  let soft = 0;
-  for (let left = free; left > 0 || open.has(soft); soft++) if (!open.has(soft)) left--;
-  expect(setrlimit(RLIMIT.nofile, { ...limit, soft })).toBe(0);
-  try {
-    test();
-  } finally {
-    expect(setrlimit(RLIMIT.nofile, limit)).toBe(0);
-  }
 }
 
 describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) => {

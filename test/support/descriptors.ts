@@ -3,8 +3,10 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readlinkSync } from "node:fs";
 import process from "node:process";
 import { afterEach, beforeAll, beforeEach, expect } from "vitest";
+import { O, RLIMIT } from "../../ffi/constants.ts";
 import { errnoName, expectValue } from "../../ffi/errno.ts";
-import { close } from "../../ffi/syscalls.ts";
+import type { Rlimit } from "../../ffi/layout.ts";
+import { close, getrlimit, open, setrlimit } from "../../ffi/syscalls.ts";
 
 const SETTLE_MS = 2_000;
 
@@ -62,6 +64,26 @@ export function closeNow(fd: number): void {
 export function disown(fd: number): number {
   expect(owned.delete(fd), `descriptor ${fd} is the test's own`).toBe(true);
   return fd;
+}
+
+/** Runs `test` while this process may open `free` more descriptors. Nothing of the runtime runs meanwhile. */
+export function withFree(free: number, test: () => void): void {
+  const limit = getrlimit(RLIMIT.nofile) as Rlimit;
+  const open = new Set(openNumbers());
+  let soft = 0;
+  for (let left = free; left > 0 || open.has(soft); soft++) if (!open.has(soft)) left--;
+  expect(setrlimit(RLIMIT.nofile, { ...limit, soft })).toBe(0);
+  try {
+    test();
+  } finally {
+    expect(setrlimit(RLIMIT.nofile, limit)).toBe(0);
+  }
+}
+
+/** Has every free number be above every one in use, until the test ends. */
+export function fillHoles(): void {
+  const highest = Math.max(...openNumbers());
+  while (own(open("/dev/null", O.rdonly | O.cloexec)) < highest);
 }
 
 /** `result`, with `-errno` as its name: `"-EAGAIN"`. */
