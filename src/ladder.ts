@@ -22,7 +22,10 @@ export interface ShedListener {
   readonly fd: number;
   /** What listen(2) was told. */
   readonly backlog: number;
-  /** TCP on an explicitly chosen port: a queue that is reset keeps its address. */
+  /**
+   * TCP on an explicitly chosen port, with SO_REUSEADDR: a queue that is reset keeps its address. Without the option
+   * listen(2) then fails while a client is connected, and the listener is none any more.
+   */
   readonly canResetQueue: boolean;
 }
 
@@ -62,7 +65,10 @@ export class Ladder {
 
   #byReserve(listenerFd: number, errno: number, refusal: Refusal): LadderOutcome {
     const reserve = this.#reserve;
-    if (!reserve.release() && !(reserve.refill() && reserve.release())) return "failed";
+    if (!reserve.release()) {
+      reserve.refill(); // one of several is enough
+      if (!reserve.release()) return "failed";
+    }
     const fd = this.#sys.accept4(listenerFd, SHED_FLAGS);
     if (fd < 0) {
       reserve.refill();
