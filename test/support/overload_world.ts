@@ -4,11 +4,14 @@
  * planted in it plays the same sequences.
  */
 import { EPOLL, O, POLL, RLIMIT } from "../../ffi/constants.ts";
-import type { ErrnoName } from "../../ffi/errno.ts";
+import { ERRNO, type ErrnoName } from "../../ffi/errno.ts";
 import { Acceptor } from "../../src/acceptor.ts";
 import type { OverloadEvent } from "../../src/episode.ts";
 import { EventLoop } from "../../src/loop.ts";
+import { Interest } from "../../src/interest.ts";
 import type { OverloadPolicy } from "../../src/overload.ts";
+import type { Source } from "../../src/poller.ts";
+import type { Token } from "../../src/token.ts";
 import { FakeHost } from "./fake_host.ts";
 import { type FakeClient, FakeKernel } from "./fake_kernel.ts";
 
@@ -53,6 +56,45 @@ const TURNS_MAX = 2_000;
 /** Every pause, grace and episode is over by then, the budget of refusals apart. */
 const SETTLED_MS = 6_000;
 
+/**
+ * A connection of the server's: reads, and goes when its client has gone. The first one that hears from its client in a
+ * batch closes the one beside it, whose event may be further down in the same batch.
+ */
+class Served implements Source {
+  readonly fd: number;
+  readonly #world: World;
+  #token: Token;
+  #isClosed = false;
+
+  constructor(world: World, fd: number) {
+    this.fd = fd;
+    this.#world = world;
+    this.#token = world.loop.poller.add(fd, Interest.readable, this) as Token;
+  }
+
+  onReady(): void {
+    if (this.#isClosed) this.#world.fail(`a stale event reached the connection that was descriptor ${this.fd}`);
+    const received = this.#world.kernel.recv(this.fd, BUFFER);
+    // It reads all there is, and nobody else does.
+    if (received === -ERRNO.EAGAIN[0]) this.#world.fail(`an event of somebody else reached descriptor ${this.fd}`);
+    if (received <= 0) return this.#world.release(this);
+    // The slot of the one that goes is in use again before its event is reached.
+    this.#world.loop.poller.remove(this.#token);
+    this.#world.releaseBeside(this);
+    this.#token = this.#world.loop.poller.add(this.fd, Interest.readable, this) as Token;
+  }
+
+  /** Forgets the descriptor, without closing it. Nothing is left unread that would turn the close into a reset. */
+  surrender(): number {
+    this.#isClosed = true;
+    this.#world.kernel.recv(this.fd, BUFFER);
+    this.#world.loop.poller.remove(this.#token);
+    return this.fd;
+  }
+}
+
+const BUFFER = new Uint8Array(new ArrayBuffer(4096));
+
 /** One run. */
 export class World {
   readonly kernel: FakeKernel;
@@ -63,7 +105,7 @@ export class World {
   readonly #options: WorldOptions;
   readonly #listener: number;
   readonly #clients: FakeClient[] = [];
-  readonly #served: number[] = [];
+  readonly #served: Served[] = [];
   readonly #thieves: number[] = [];
   /** End the injected failures. */
   readonly #failures: (() => void)[] = [];
@@ -101,16 +143,16 @@ export class World {
       },
     }, {
       accept: (fd) => {
-        if (!this.#isDisturbed && fd >= this.#limit() - headroom) this.#fail(`descriptor ${fd} is in the headroom`);
-        this.#served.push(fd);
+        if (!this.#isDisturbed && fd >= this.#limit() - headroom) this.fail(`descriptor ${fd} is in the headroom`);
+        this.#served.push(new Served(this, fd));
       },
       overloaded: (event) => this.events.push(event),
       reap: () => {
-        const fd = this.#served.shift();
-        if (fd === undefined) return -1;
+        const oldest = this.#served.shift();
+        if (oldest === undefined) return -1;
         this.#released++;
-        this.acceptor.released(fd);
-        return fd;
+        this.acceptor.released(oldest.surrender());
+        return oldest.fd;
       },
     });
     this.#soft = this.#limit();
@@ -142,30 +184,44 @@ export class World {
     this.#pass(SETTLED_MS + 1000 * this.#waiting() / this.#options.shedPerSecond);
     this.#check();
     if (this.#waiting() > 0 && (!this.#mayWait() || this.#hasRoom())) {
-      this.#fail(`${this.#waiting()} clients are stranded`);
+      this.fail(`${this.#waiting()} clients are stranded`);
     }
 
-    for (const client of this.#clients) if (!client.isOver) client.close();
+    for (const client of this.#clients) if (!client.isOver && client.state === "accepted") client.close();
     // Those who wait take the place of those who go: each release makes room for one, at once.
     for (let rounds = 0; this.#served.length > 0; rounds++) {
-      if (rounds > this.#clients.length) this.#fail("clients come out of nowhere");
-      this.#release(0);
+      if (rounds > this.#clients.length) this.fail("clients come out of nowhere");
+      this.release(this.#served[0]!);
       this.#turns();
     }
-    if (this.#waiting() > 0) this.#fail(`${this.#waiting()} clients are stranded though everybody has gone`);
+    if (this.#waiting() > 0) this.fail(`${this.#waiting()} clients are stranded though everybody has gone`);
     this.#pass(SETTLED_MS);
     this.#check();
-    if (this.acceptor.isPaused || this.acceptor.isOverloaded) this.#fail("the episode does not end");
-    if (this.acceptor.reserveMissing > 0) this.#fail("the reserve is not restored");
+    if (this.acceptor.isPaused || this.acceptor.isOverloaded) this.fail("the episode does not end");
+    if (this.acceptor.reserveMissing > 0) this.fail("the reserve is not restored");
     const shared = kernel.descriptors.filter((fd) => kernel.describe(fd)!.descriptors > 1);
-    if (shared.length > 0) this.#fail(`descriptors ${shared} have no file of their own`);
+    if (shared.length > 0) this.fail(`descriptors ${shared} have no file of their own`);
 
     const next = kernel.connectClient(this.#listener);
     this.#turns();
-    if (next.state !== "accepted") this.#fail(`the next client is ${next.state}`);
+    if (next.state !== "accepted") this.fail(`the next client is ${next.state}`);
     this.#checkEvents();
     this.#checkSpin();
-    if (this.errors.length > 0) this.#fail(`onError was handed ${this.errors}`);
+    if (this.errors.length > 0) this.fail(`onError was handed ${this.errors}`);
+  }
+
+  /** The server closes a connection. */
+  release(served: Served): void {
+    this.#served.splice(this.#served.indexOf(served), 1);
+    this.#released++;
+    this.kernel.close(served.surrender());
+    this.acceptor.released(served.fd);
+  }
+
+  /** The server closes the connection that came after `served`. */
+  releaseBeside(served: Served): void {
+    const next = this.#served[this.#served.indexOf(served) + 1];
+    if (next !== undefined) this.release(next);
   }
 
   #do(step: Step): void {
@@ -184,7 +240,7 @@ export class World {
         return step.isReset ? client.reset() : client.close();
       }
       case "release":
-        if (this.#served.length > 0) this.#release(step.index % this.#served.length);
+        if (this.#served.length > 0) this.release(this.#served[step.index % this.#served.length]!);
         return;
       case "turn":
         this.loop.turn(0);
@@ -216,19 +272,12 @@ export class World {
     if (fd >= 0) this.#thieves.push(fd);
   }
 
-  #release(index: number): void {
-    const [fd] = this.#served.splice(index, 1);
-    this.#released++;
-    this.kernel.close(fd!);
-    this.acceptor.released(fd!);
-  }
-
   /** Lets `ms` pass, with all the turns that the loop takes meanwhile. */
   #pass(ms: number): void {
     const until = this.kernel.now + ms;
     for (let still = 0, last = -1; this.kernel.now < until; last = this.kernel.now) {
       still = this.kernel.now === last ? still + 1 : 0;
-      if (still > TURNS_MAX) this.#fail("the loop spins");
+      if (still > TURNS_MAX) this.fail("the loop spins");
       this.loop.turn(until - this.kernel.now);
     }
     this.#turns();
@@ -236,7 +285,7 @@ export class World {
 
   /** All the turns that can be taken now. */
   #turns(): void {
-    for (let turns = 0; this.loop.turn(0); turns++) if (turns > TURNS_MAX) this.#fail("the loop spins");
+    for (let turns = 0; this.loop.turn(0); turns++) if (turns > TURNS_MAX) this.fail("the loop spins");
   }
 
   #limit(): number {
@@ -262,21 +311,29 @@ export class World {
 
   #check(): void {
     const { kernel, acceptor } = this;
-    const { policy, refuse, maxConnections = Infinity } = this.#options;
+    const { policy, maxConnections = Infinity } = this.#options;
     const open = kernel.descriptors.length;
     const expected = this.#base + this.#served.length + this.#thieves.length - acceptor.reserveMissing;
-    if (open !== expected) this.#fail(`${open} descriptors are open, ${expected} have an owner`);
-    if (this.#served.length > maxConnections) this.#fail(`${this.#served.length} are served`);
-    if (acceptor.connections !== this.#served.length) this.#fail(`${acceptor.connections} connections are counted`);
-    if (policy === "wait" && this.#refused() > 0) this.#fail("somebody was refused who was to wait");
-    if (refuse === "fin" && !this.#options.canResetQueue && acceptor.counters.queueResets > 0) {
-      this.#fail("a queue was reset that must not be");
-    }
+    if (open !== expected) this.fail(`${open} descriptors are open, ${expected} have an owner`);
+    if (this.#served.length > maxConnections) this.fail(`${this.#served.length} are served`);
+    if (acceptor.connections !== this.#served.length) this.fail(`${acceptor.connections} connections are counted`);
+    if (policy === "wait" && this.#refused() > 0) this.fail("somebody was refused who was to wait");
+    if (!this.#options.canResetQueue && acceptor.counters.queueResets > 0) this.fail("a queue was reset");
+    if (!this.#isDisturbed && this.#limit() !== this.#soft) this.fail(`the limit is ${this.#limit()} now`);
+    for (const client of this.#clients) this.#checkClient(client);
+    this.#checkRate();
     // Armed, posted or paused: in every other state a client would wait for the next one.
     const interest = kernel.interestIn(this.#listener);
-    if (!acceptor.isPaused && (interest & POLL.in) === 0) this.#fail("the listener is neither watched nor paused");
-    if (acceptor.isPaused && (interest & POLL.in) !== 0) this.#fail("the listener is watched though paused");
-    if ((interest & EPOLL.et) !== (this.#options.trigger === "edge" ? EPOLL.et : 0)) this.#fail("the trigger changed");
+    if (!acceptor.isPaused && (interest & POLL.in) === 0) this.fail("the listener is neither watched nor paused");
+    if (acceptor.isPaused && (interest & POLL.in) !== 0) this.fail("the listener is watched though paused");
+    if ((interest & EPOLL.et) !== (this.#options.trigger === "edge" ? EPOLL.et : 0)) this.fail("the trigger changed");
+  }
+
+  /** Whoever is refused is told in the way that was asked for. */
+  #checkClient({ state, text }: FakeClient): void {
+    const { refuse, canResetQueue } = this.#options;
+    if (text !== "" && text !== refuse) this.fail(`a client was told ${JSON.stringify(text)}`);
+    if (state === "reset" && refuse !== "rst" && !canResetQueue) this.fail("a client was reset");
   }
 
   #refused(): number {
@@ -288,8 +345,8 @@ export class World {
   #checkEvents(): void {
     const kinds = this.events.map(({ kind }) => kind).filter((kind) => kind !== "summary");
     const isInTurn = kinds.every((kind, i) => kind === (i % 2 === 0 ? "start" : "end"));
-    if (!isInTurn || kinds.length % 2 !== 0) this.#fail(`events came as ${kinds}`);
-    if (kinds.length !== 2 * this.acceptor.counters.episodes) this.#fail("an episode was not told");
+    if (!isInTurn || kinds.length % 2 !== 0) this.fail(`events came as ${kinds}`);
+    if (kinds.length !== 2 * this.acceptor.counters.episodes) this.fail("an episode was not told");
   }
 
   /** Failing accepts a second are bounded, in every mode, for every errno. */
@@ -300,10 +357,19 @@ export class World {
     const seconds = Math.ceil((kernel.now - this.#startedAt) / 1000);
     const { accepted, shed } = this.acceptor.counters;
     const bound = 200 * seconds + accepted + shed + this.#released + this.#injected;
-    if (failed > bound) this.#fail(`${failed} accepts failed, at most ${bound} may`);
+    if (failed > bound) this.fail(`${failed} accepts failed, at most ${bound} may`);
   }
 
-  #fail(what: string): never {
+  /** Refusals a second are bounded, but for the one that may follow each release, in the search for who it makes room for. */
+  #checkRate(): void {
+    const seconds = (this.kernel.now - this.#startedAt) / 1000;
+    const { refused, shedByReserve, shedBySlack } = this.acceptor.counters;
+    const bound = Math.floor(this.#options.shedPerSecond * (1 + seconds)) + 1 + this.#released;
+    if (refused + shedByReserve + shedBySlack > bound) this.fail(`more than ${bound} clients were refused`);
+  }
+
+  /** Ends the run. */
+  fail(what: string): never {
     throw new Error(`${what}\n${this.kernel.trace}`);
   }
 }

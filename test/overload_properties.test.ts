@@ -1,0 +1,57 @@
+import fc from "fast-check";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { afterAll, describe, expect, test } from "vitest";
+import { steps, worlds } from "./support/overload_sequences.ts";
+import { play } from "./support/overload_world.ts";
+import { PLANTED_BUGS } from "./support/planted_bugs.ts";
+
+// 10^5 in the three runtimes together; OVERLOAD_SEQUENCES asks for more.
+const SEQUENCES = Number(process.env.OVERLOAD_SEQUENCES ?? 34_000);
+/** A planted bug shows within so many. Each was seen to, with several seeds, within a tenth of it. */
+const SEQUENCES_PER_BUG = 20_000;
+/** Between two looks at whatever else the process has to do. */
+const SLICE = 2_000;
+
+const seed = process.env.TEST_SEED === undefined ? Date.now() & 0x7fffffff : Number(process.env.TEST_SEED);
+
+test(`overload keeps its invariants in ${SEQUENCES} random sequences`, async () => {
+  for (let run = 0; run * SLICE < SEQUENCES; run++) {
+    // A failure prints its seed and path: TEST_SEED plays it again.
+    fc.assert(fc.property(worlds, steps, play), {
+      seed: seed + run,
+      numRuns: Math.min(SLICE, SEQUENCES - run * SLICE),
+    });
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+}, 300_000);
+
+describe("a bug that is planted makes the sequences fail:", () => {
+  const root = fileURLToPath(new URL("../", import.meta.url));
+  const copies: string[] = [];
+  afterAll(() => {
+    for (const copy of copies) rmSync(copy, { recursive: true });
+  });
+
+  test.each(PLANTED_BUGS)("$name", async ({ file, find, replace }) => {
+    const copy = mkdtempSync(join(tmpdir(), "spillway-"));
+    copies.push(copy);
+    for (const folder of ["ffi", "src", "test/support"]) {
+      cpSync(join(root, folder), join(copy, folder), { recursive: true });
+    }
+    const source = readFileSync(join(copy, file), "utf8");
+    expect(source.split(find), "the bug has one place to be planted in").toHaveLength(2);
+    writeFileSync(join(copy, file), source.replace(find, () => replace));
+
+    const world = await import(/* @vite-ignore */ pathToFileURL(join(copy, "test/support/overload_world.ts")).href);
+    const result = fc.check(fc.property(worlds, steps, (world as { play: typeof play }).play), {
+      seed,
+      numRuns: SEQUENCES_PER_BUG,
+      endOnFailure: true,
+    });
+    expect(result.failed, "the sequences find it").toBe(true);
+  }, 120_000);
+});
