@@ -101,8 +101,9 @@ export function runServer(start: () => Server<unknown>): void {
     console.error((error as Error).message);
     process.exit(error instanceof TypeError || error instanceof RangeError ? 2 : 1);
   }
-  console.log(`listening on ${server.url}`);
   const stop = () => server.stop();
   process.once("SIGTERM", stop);
   process.once("SIGINT", stop);
+  // Last: whoever reads it may signal at once.
+  console.log(`listening on ${server.url}`);
 }

@@ -201,6 +201,15 @@ describe.each(["level", "edge"])("echo, %s-triggered", (trigger) => {
   });
 });
 
+describe.skipIf(needsProgram("strace"))("echo, with strace slowing its writes down", () => {
+  // Its handlers were set after the announcement: whoever signalled at once, as supervisors may, killed it.
+  test("a signal as soon as it has announced itself ends it with code 0", async () => {
+    const under = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "inject=write,writev:delay_exit=100000"];
+    const server = await startServer(ECHO, ["--port", "0"], { under });
+    await endsWell(server);
+  });
+});
+
 describe("echo, its command line", () => {
   test.each([
     ["--bogus", "--bogus"],
