@@ -1,31 +1,24 @@
-import { F, O, POLL, SOCK, SOL, TCP } from "../ffi/constants.ts";
+import { O, SOCK } from "../ffi/constants.ts";
 import { ERRNO, SystemError } from "../ffi/errno.ts";
-import { decodeSockaddr, decodeTcpInfo, PollSet, SOCKADDR_MAX_BYTES, TCP_INFO_BYTES } from "../ffi/layout.ts";
+import { decodeSockaddr, SOCKADDR_MAX_BYTES } from "../ffi/layout.ts";
 import type { Syscalls } from "../ffi/syscalls.ts";
 import { answerOf } from "./accept_answer.ts";
-import { assert } from "./assert.ts";
 import { Coordinator, type Member } from "./coordinator.ts";
 import { type AcceptCounters, createAcceptCounters } from "./counters.ts";
-import {
-  defaultHeadroom,
-  defaultReserve,
-  defaultSlack,
-  descriptorLimit,
-  freeDescriptors,
-  growTable,
-  lowestFree,
-} from "./descriptors.ts";
-import { Episode, type OverloadCause, type OverloadEvent } from "./episode.ts";
+import { defaultReserve, defaultSlack, descriptorLimit, growTable } from "./descriptors.ts";
+import type { OverloadCause, OverloadEvent } from "./episode.ts";
 import { Interest, type Trigger } from "./interest.ts";
 import { Ladder } from "./ladder.ts";
 import { ACCEPT_BUDGET, PAUSE_MAX_MS, PAUSE_MIN_MS, PAUSE_SYSTEM_MIN_MS } from "./limits.ts";
+import { Listener, type ListenerInfo } from "./listener.ts";
 import type { EventLoop } from "./loop.ts";
 import { booleanOption, choiceOption, integerOption } from "./options.ts";
-import { Overload, type OverloadOptions, type OverloadSettings, resolveOverload, type Situation } from "./overload.ts";
+import { Overload, type OverloadOptions, type OverloadSettings, resolveOverload } from "./overload.ts";
+import { OverloadWatch } from "./overload_watch.ts";
 import type { Source } from "./poller.ts";
 import { Refusal } from "./refusal.ts";
+import { Room } from "./room.ts";
 import { shareKey, Shares } from "./shares.ts";
-import { isListening } from "./socket.ts";
 import type { Timer } from "./timers.ts";
 import type { Token } from "./token.ts";
 import { TokenBucket } from "./token_bucket.ts";
@@ -73,20 +66,7 @@ export interface AcceptorHandlers {
   reap?(minIdleMs: number): number;
 }
 
-/** The listener that an {@linkcode Acceptor} takes over. */
-export interface AcceptorListener {
-  /** Non-blocking. Closed by `close`. */
-  readonly fd: number;
-  /** What listen(2) was told. */
-  readonly backlog: number;
-  /** TCP on an explicitly chosen port: as the last resort its queue may be reset by shutting it down. */
-  readonly canResetQueue: boolean;
-}
-
 const ACCEPT_FLAGS = SOCK.nonblock | SOCK.cloexec;
-
-/** How often an episode is looked after. */
-const EPISODE_TICK_MS = 250;
 
 /**
  * Takes connections from a listener, and refuses in good order, or lets wait, those there is no room for. Who is served
@@ -101,15 +81,15 @@ export class Acceptor implements Source, Member {
   readonly counters: AcceptCounters = createAcceptCounters();
   readonly #loop: EventLoop;
   readonly #sys: Syscalls;
-  readonly #listener: AcceptorListener;
+  /** Its descriptor is owned. */
+  readonly #listener: Listener;
   readonly #handlers: AcceptorHandlers;
   readonly #settings: OverloadSettings;
   readonly #interest: number;
-  readonly #maxConnections: number;
-  readonly #headroom: number;
+  readonly #room: Room;
   readonly #coordinator: Coordinator;
   readonly #overload: Overload;
-  readonly #episode: Episode = new Episode();
+  readonly #watch: OverloadWatch;
   readonly #refusal: Refusal;
   readonly #ladder: Ladder;
   readonly #refusals: TokenBucket;
@@ -118,20 +98,11 @@ export class Acceptor implements Source, Member {
   /** Addresses of the connections there are, by descriptor; only with `#shares`. */
   readonly #keys: Map<number, string> = new Map();
   readonly #sockaddr: Uint8Array = new Uint8Array(new ArrayBuffer(SOCKADDR_MAX_BYTES));
-  readonly #tcpInfo: Uint8Array = new Uint8Array(new ArrayBuffer(TCP_INFO_BYTES));
-  readonly #waiting: PollSet = new PollSet(1);
   #token: Token | undefined;
-  #mark = 0;
-  #connections = 0;
   #isSuspended = false;
   #isPosted = false;
   #pauseMs = PAUSE_MIN_MS;
   #pauseTimer: Timer | undefined;
-  #episodeTimer: Timer | undefined;
-  /** Figures at the start of the episode. */
-  #before: AcceptCounters = this.counters;
-  /** Events to tell once no client is being refused. */
-  readonly #events: OverloadEvent[] = [];
 
   /**
    * Takes the listener over.
@@ -139,38 +110,38 @@ export class Acceptor implements Source, Member {
    * @throws {RangeError | TypeError} If an option is wrong, or the descriptor limit leaves room for no client.
    * @throws {SystemError} If the reserve cannot be opened, or the listener not be watched. It is then the caller's.
    */
-  constructor(loop: EventLoop, listener: AcceptorListener, options: AcceptorOptions, handlers: AcceptorHandlers) {
+  constructor(loop: EventLoop, listener: ListenerInfo, options: AcceptorOptions, handlers: AcceptorHandlers) {
     const { sys } = loop;
     this.#loop = loop;
     this.#sys = sys;
-    this.#listener = listener;
+    this.#listener = new Listener(listener, sys);
     this.#handlers = handlers;
     this.#settings = resolveOverload(options.overload);
     const isEdge = choiceOption("trigger", options.trigger, ["level", "edge"]) === "edge";
     const isExclusive = booleanOption("exclusive", options.exclusive, false);
     this.#interest = Interest.acceptable | (isEdge ? Interest.edge : 0) | (isExclusive ? Interest.exclusive : 0);
-    this.#maxConnections = limitOption("maxConnections", options.maxConnections);
     this.#overload = new Overload(this.#settings.policy);
     this.#refusal = new Refusal(this.#settings.refuse, (text) => loop.encode(text), sys);
     this.#refusals = new TokenBucket(this.#settings.shedPerSecond, loop.now);
     this.#accepts = new TokenBucket(limitOption("acceptsPerSecond", options.acceptsPerSecond), loop.now);
     this.#shares = createShares(options);
-    if (options.coordinator !== undefined && !(options.coordinator instanceof Coordinator)) {
-      throw new TypeError("Cannot use coordinator: it must be a Coordinator");
-    }
-    this.#coordinator = options.coordinator ?? new Coordinator(undefined, false, sys);
+    const maxConnections = limitOption("maxConnections", options.maxConnections);
+    this.#coordinator = resolveCoordinator(options.coordinator, sys);
 
     const limit = descriptorLimit(sys);
     const { reserve = defaultReserve(limit), slack = defaultSlack(limit) } = this.#settings;
-    this.#coordinator.join(this, loop, reserve, slack);
+    this.#coordinator.join(this, loop, reserve, slack); // first of all: the reserve is to have low numbers
     try {
-      this.#ladder = new Ladder(this.#coordinator.reserve, this.#coordinator.slack, this.counters, sys);
-      this.#headroom = this.#leaveHeadroom();
-      growTable(sys, this.#mark);
+      const { counters } = this;
+      this.#ladder = new Ladder(this.#coordinator.reserve, this.#coordinator.slack, counters, sys);
+      this.#room = new Room(loop, this.#settings.headroom, maxConnections);
+      const watched = { listener: this.#listener, room: this.#room, counters, coordinator: this.#coordinator };
+      this.#watch = new OverloadWatch(loop, watched, (event) => handlers.overloaded?.(event));
+      growTable(sys, this.#room.mark);
       const token = loop.poller.add(listener.fd, this.#interest, this);
       if (typeof token === "number") throw new SystemError("watch a listener", "epoll_ctl", -token);
       this.#token = token;
-      if (this.#isSuspended) this.#watch();
+      if (this.#isSuspended) this.#rewatch();
     } catch (error) {
       this.#coordinator.leave(this, loop);
       throw error;
@@ -179,7 +150,7 @@ export class Acceptor implements Source, Member {
 
   /** Descriptors left free for the runtime. */
   get headroom(): number {
-    return this.#headroom;
+    return this.#room.headroom;
   }
 
   /** Reserve descriptors that are not there now: another thread took their slots. */
@@ -189,7 +160,7 @@ export class Acceptor implements Source, Member {
 
   /** Connections accepted and not yet released. */
   get connections(): number {
-    return this.#connections;
+    return this.#room.connections;
   }
 
   /** Whether nobody is accepted for lack of room. A timer resumes it, or a release. */
@@ -199,14 +170,12 @@ export class Acceptor implements Source, Member {
 
   /** Whether overload is under way: from the first client there was no room for until a quiet second has passed. */
   get isOverloaded(): boolean {
-    return this.#episode.isActive;
+    return this.#watch.isActive;
   }
 
   /** Clients in the backlog now; `undefined` where the kernel does not tell, as on Unix sockets. */
   get waiting(): number | undefined {
-    if (this.#token === undefined) return undefined;
-    const length = this.#sys.getsockopt(this.#listener.fd, SOL.tcp, TCP.info, this.#tcpInfo);
-    return length < 0 ? undefined : decodeTcpInfo(this.#tcpInfo).unacked;
+    return this.#token === undefined ? undefined : this.#listener.waiting;
   }
 
   /** The kernel says that somebody waits. */
@@ -216,8 +185,7 @@ export class Acceptor implements Source, Member {
 
   /** The connection that was `fd` has been closed, so there is room. */
   released(fd: number): void {
-    this.#connections--;
-    assert(this.#connections >= 0, "a connection is released once");
+    this.#room.leave();
     const key = this.#keys.get(fd);
     if (key !== undefined) {
       this.#keys.delete(fd);
@@ -225,14 +193,15 @@ export class Acceptor implements Source, Member {
     }
     if (this.#token === undefined) return;
     this.#refill();
-    if (this.#isSuspended) this.#coordinator.resume();
+    // Another thread may have paused, and not told us yet.
+    if (this.#isSuspended || this.#coordinator.isPaused) this.#coordinator.resume();
   }
 
   /** For the coordinator. */
   suspend(): void {
     if (this.#isSuspended) return;
     this.#isSuspended = true;
-    if (this.#token !== undefined) this.#watch();
+    if (this.#token !== undefined) this.#rewatch();
     this.#pauseTimer ??= this.#setPauseTimer(PAUSE_MAX_MS); // whoever paused may have gone
   }
 
@@ -244,7 +213,7 @@ export class Acceptor implements Source, Member {
     this.#pauseTimer = undefined;
     if (this.#token === undefined) return;
     this.#refill();
-    this.#watch(); // whoever waits is reported anew, also under edge triggering
+    this.#rewatch(); // whoever waits is reported anew, also under edge triggering
   }
 
   /** Stops accepting and closes the listener; clients in its queue are reset by the kernel. Safe twice. */
@@ -254,7 +223,7 @@ export class Acceptor implements Source, Member {
     this.#token = undefined;
     this.#sys.close(this.#listener.fd);
     this.#pauseTimer?.cancel();
-    this.#episodeTimer?.cancel();
+    this.#watch.close();
     const wasPaused = this.#isSuspended;
     this.#coordinator.leave(this, this.#loop);
     if (wasPaused) this.#coordinator.resume(); // the others need not wait for our timer
@@ -262,11 +231,6 @@ export class Acceptor implements Source, Member {
 
   readonly #accept = (): void => {
     this.#isPosted = false;
-    this.#acceptSome();
-    for (const event of this.#events.splice(0)) this.#tell(event);
-  };
-
-  #acceptSome(): void {
     const { now } = this.#loop;
     this.#refill(); // before anybody is accepted: the slot that is free now is the reserve's
     let refused = 0;
@@ -277,8 +241,8 @@ export class Acceptor implements Source, Member {
       // User code ran in the last round, and may have stopped the server.
       if (this.#token === undefined || this.#isSuspended) return;
       // Who is to wait is not accepted: looked for before, since a number from accept4 says nothing of the next one.
-      if (this.#overload.isWaiting(now) && !this.#hasRoom()) {
-        if (mayReap() && this.#isSomebodyWaiting() && this.#reapOne()) reaped++;
+      if (this.#overload.isWaiting(now) && !this.#room.isLeft(this.#listener.fd)) {
+        if (mayReap() && this.#listener.isSomebodyWaiting && this.#reapOne()) reaped++;
         else return this.#pauseForRoom(now);
       }
       const fd = this.#sys.accept4(this.#listener.fd, ACCEPT_FLAGS, this.#shares && this.#sockaddrFor());
@@ -287,7 +251,7 @@ export class Acceptor implements Source, Member {
         const outcome = this.#admit(fd, now, mayReap());
         if (outcome === "reaped") reaped++;
         const isRefused = outcome === "refused" || outcome === "rate limited";
-        if (isRefused && this.#isBudgetSpent(++refused, now, outcome === "refused" ? this.#lackOf() : undefined)) {
+        if (isRefused && this.#isBudgetSpent(++refused, now, outcome === "refused" ? this.#room.lack : undefined)) {
           return;
         }
         continue;
@@ -302,17 +266,17 @@ export class Acceptor implements Source, Member {
           this.counters.noMemory++;
           return this.#pause("memory", now);
         case "not a listener":
-          if (!this.#isListening()) return this.#fail(-fd);
+          if (!this.#listener.isListening) return this.#fail(-fd);
           continue;
         case "table full":
           this.#countFull(-fd);
           // Decided before the queue is looked at: accept4(2) says it on an empty queue as well.
-          if (!this.#isSomebodyWaiting()) {
+          if (!this.#listener.isSomebodyWaiting) {
             this.counters.falseAlarms++;
             return;
           }
           // A misread errno must cost nobody the connection; and what was full may have room by now.
-          if (!this.#isFull(-fd)) continue;
+          if (!this.#listener.isTableFull(-fd)) continue;
           succeeded = true;
           if (mayReap() && this.#reapOne()) {
             reaped++;
@@ -326,7 +290,7 @@ export class Acceptor implements Source, Member {
     // A whole budget of failures is a pause, whatever the errno: nothing can make this spin.
     if (succeeded) this.#acceptNextTurn();
     else this.#pause("no listener answer", now);
-  }
+  };
 
   /** Serves the client that `fd` is, or refuses it. */
   #admit(clientFd: number, now: number, mayReap: boolean): "served" | "reaped" | "refused" | "rate limited" {
@@ -337,7 +301,7 @@ export class Acceptor implements Source, Member {
       this.#refuse(fd);
       return "rate limited";
     }
-    const situation = this.#situationOf(fd);
+    const situation = this.#room.situationOf(fd);
     let outcome: "served" | "reaped" = "served";
     if (situation === "beyond" && mayReap) {
       const idleFd = this.#reapIdle();
@@ -352,7 +316,7 @@ export class Acceptor implements Source, Member {
     if (situation !== "beyond") this.#overload.served(); // first: it may be this client that ends a grace
     const verdict = outcome === "reaped" ? "serve" : this.#overload.verdict(situation, now);
     if (verdict === "refuse") {
-      this.#trouble(this.#lackOf(), now); // first: it notes the counts that the episode began with
+      this.#watch.trouble(this.#room.lack, now); // first: it notes the counts that the episode began with
       this.counters.refused++;
       if (key !== undefined) this.#shares!.release(key, now);
       this.#refuse(fd);
@@ -365,7 +329,7 @@ export class Acceptor implements Source, Member {
   }
 
   #serve(fd: number): void {
-    this.#connections++;
+    this.#room.enter();
     this.counters.accepted++;
     this.#pauseMs = PAUSE_MIN_MS;
     try {
@@ -384,34 +348,6 @@ export class Acceptor implements Source, Member {
   }
 
   /**
-   * The kernel hands out the lowest free number, so number k proves that all below it are in use. The limit is read
-   * again before anybody is turned away on its account: it may have been raised.
-   */
-  #situationOf(fd: number): Situation {
-    if (this.#connections >= this.#maxConnections) return "beyond";
-    const settling = this.#loop.settlingDescriptors;
-    if (fd >= this.#mark - settling - 1) {
-      this.#mark = descriptorLimit(this.#sys) - this.#headroom;
-      if (fd >= this.#mark - settling) return "beyond";
-      if (fd === this.#mark - settling - 1) return "last";
-    }
-    return this.#connections === this.#maxConnections - 1 ? "last" : "room";
-  }
-
-  /** Whether the next client would be served without reaching into the headroom. Two calls, of under a microsecond. */
-  #hasRoom(): boolean {
-    if (this.#connections >= this.#maxConnections) return false;
-    const free = lowestFree(this.#sys, this.#listener.fd);
-    if (free < 0) return false;
-    this.#mark = descriptorLimit(this.#sys) - this.#headroom;
-    return free < this.#mark - this.#loop.settlingDescriptors;
-  }
-
-  #lackOf(): OverloadCause {
-    return this.#connections >= this.#maxConnections ? "maxConnections" : "headroom";
-  }
-
-  /**
    * Somebody waits and the table is full.
    *
    * @returns Whether a client was dealt with, and the next one may be looked at in this turn.
@@ -422,12 +358,12 @@ export class Acceptor implements Source, Member {
       this.#pause(cause, now);
       return false;
     }
-    this.#trouble(cause, now);
+    this.#watch.trouble(cause, now);
     if (!this.#coordinator.tryLock()) {
       this.#acceptNextTurn();
       return false;
     }
-    const waiting = this.#listener.canResetQueue ? this.waiting : undefined;
+    const waiting = this.#listener.canResetQueue ? this.#listener.waiting : undefined;
     const outcome = this.#ladder.refuseOne(this.#listener, errno, this.#refusal);
     this.#coordinator.unlock();
     switch (outcome) {
@@ -487,7 +423,7 @@ export class Acceptor implements Source, Member {
    * readable, and it would spin; and exhaustion is process-wide, so another would spin in its place.
    */
   #pause(cause: OverloadCause | undefined, now: number, ms: number = this.#pauseMs): void {
-    if (cause !== undefined) this.#trouble(cause, now);
+    if (cause !== undefined) this.#watch.trouble(cause, now);
     this.counters.pauses++;
     this.#overload.paused(now);
     const minMs = cause === "system descriptors" ? PAUSE_SYSTEM_MIN_MS : 0;
@@ -499,7 +435,7 @@ export class Acceptor implements Source, Member {
 
   /** There is no room for another one; which is no trouble while nobody else comes. */
   #pauseForRoom(now: number): void {
-    this.#pause(this.#isSomebodyWaiting() ? this.#lackOf() : undefined, now);
+    this.#pause(this.#listener.isSomebodyWaiting ? this.#room.lack : undefined, now);
   }
 
   #setPauseTimer(ms: number): Timer {
@@ -512,7 +448,7 @@ export class Acceptor implements Source, Member {
     this.#refill();
     const { now } = this.#loop;
     const mayReap = this.#settings.reapIdle !== undefined; // somebody may have been idle for long enough by now
-    if (this.#overload.isWaiting(now) && !mayReap && !this.#hasRoom()) {
+    if (this.#overload.isWaiting(now) && !mayReap && !this.#room.isLeft(this.#listener.fd)) {
       // Whoever waits goes on waiting: nothing is gained by a look that could only fail.
       this.#pauseTimer = this.#setPauseTimer(Math.min(this.#pauseMs, this.#overload.graceLeftMs(now)));
       this.#pauseMs = Math.min(2 * this.#pauseMs, PAUSE_MAX_MS);
@@ -522,7 +458,7 @@ export class Acceptor implements Source, Member {
   }
 
   /** Tells epoll what to wait for, by whether we are suspended. MOD reports anew what is ready. */
-  #watch(): void {
+  #rewatch(): void {
     const interest = this.#isSuspended ? this.#interest & ~Interest.acceptable : this.#interest;
     this.#loop.poller.modify(this.#token!, interest);
   }
@@ -533,82 +469,9 @@ export class Acceptor implements Source, Member {
     this.#coordinator.unlock();
   }
 
-  /** There is too little of `cause` for somebody. */
-  #trouble(cause: OverloadCause, now: number): void {
-    if (!this.#episode.trouble(cause, now)) return;
-    this.#before = { ...this.counters };
-    this.counters.episodes++;
-    this.#episodeTimer = this.#loop.setTimer(EPISODE_TICK_MS, () => this.#lookAfterEpisode());
-    // Counted at the end of this turn's accepting, so that the first event says how many it was about.
-    this.#loop.afterTurn({ onTurnEnd: () => this.#token && this.#tell(this.#event("start")) });
-  }
-
-  #lookAfterEpisode(): void {
-    const due = this.#episode.due(this.#loop.now, this.#isSuspended);
-    if (this.#coordinator.tryLock()) {
-      const isRestored = this.#coordinator.reserve.restore();
-      this.#coordinator.unlock();
-      if (due === "end" && isRestored) {
-        this.#episodeTimer = undefined;
-        return this.#tell(this.#event("end"));
-      }
-    }
-    this.#episodeTimer = this.#loop.setTimer(EPISODE_TICK_MS, () => this.#lookAfterEpisode());
-    if (due === "summary") this.#tell(this.#event("summary"));
-  }
-
-  #event(kind: OverloadEvent["kind"]): OverloadEvent {
-    const { counters } = this;
-    const since = (name: keyof AcceptCounters) => counters[name] - this.#before[name];
-    return this.#episode.event(kind, this.#loop.now, {
-      served: since("accepted"),
-      refused: since("refused") + since("shed"),
-      reaped: since("reaped"),
-      pauses: since("pauses"),
-      waiting: this.waiting,
-      connections: this.#connections,
-      limit: descriptorLimit(this.#sys),
-      headroom: this.#headroom,
-      reserve: this.#coordinator.reserve.size - this.#coordinator.reserve.missing,
-    });
-  }
-
-  #tell(event: OverloadEvent): void {
-    try {
-      this.#handlers.overloaded?.(event);
-    } catch (error) {
-      this.#loop.report(error);
-    }
-  }
-
-  #isSomebodyWaiting(): boolean {
-    this.#waiting.set(0, this.#listener.fd, POLL.in);
-    return this.#sys.poll(this.#waiting, 1, 0) !== 0;
-  }
-
-  /** Whether no descriptor, or no file, is to be had: asked of the kernel once more, in another way. */
-  #isFull(errno: number): boolean {
-    const isSystem = errno === ERRNO.ENFILE[0];
-    const fd = isSystem
-      ? this.#sys.open("/dev/null", O.rdonly | O.cloexec)
-      : this.#sys.fcntl(this.#listener.fd, F.dupfdCloexec, 0);
-    if (fd < 0) return true;
-    this.#sys.close(fd);
-    return false;
-  }
-
   #countFull(errno: number): void {
     if (errno === ERRNO.ENFILE[0]) this.counters.enfile++;
     else this.counters.emfile++;
-  }
-
-  /** Whether the listener is one still; errno alone decides nothing that cannot be undone. */
-  #isListening(): boolean {
-    try {
-      return isListening(this.#listener.fd, "accept connections", this.#sys);
-    } catch {
-      return false; // EBADF or ENOTSOCK: it was closed behind our back
-    }
   }
 
   #fail(errno: number): void {
@@ -620,26 +483,16 @@ export class Acceptor implements Source, Member {
   #sockaddrFor(): Uint8Array {
     return this.#sockaddr.fill(0);
   }
-
-  /** Sets the mark, and returns how many descriptors are left free. */
-  #leaveHeadroom(): number {
-    const limit = descriptorLimit(this.#sys);
-    const { descriptorsToCome, settlingDescriptors } = this.#loop;
-    const free = freeDescriptors(this.#sys, limit) - descriptorsToCome - settlingDescriptors;
-    const headroom = this.#settings.headroom ?? defaultHeadroom(free);
-    this.#mark = limit - headroom;
-    if (free > headroom) return headroom;
-    throw new RangeError(
-      `Cannot accept connections: of ${limit} descriptors ${
-        limit - free
-      } are taken and ${headroom} kept free for the ` +
-        `runtime, which leaves none for a client; raise the limit (ulimit -n) or lower headroom`,
-    );
-  }
 }
 
 function causeOf(errno: number): OverloadCause {
   return errno === ERRNO.ENFILE[0] ? "system descriptors" : "descriptors";
+}
+
+function resolveCoordinator(coordinator: Coordinator | undefined, sys: Syscalls): Coordinator {
+  if (coordinator === undefined) return new Coordinator(undefined, false, sys);
+  if (coordinator instanceof Coordinator) return coordinator;
+  throw new TypeError("Cannot use coordinator: it must be a Coordinator");
 }
 
 function limitOption(name: string, value: number | undefined): number {

@@ -127,9 +127,9 @@ export class Coordinator {
 
   /** Everybody accepts again. */
   resume(): void {
-    if (Atomics.exchange(this.#words, PAUSED, 0) === 0) return;
-    this.#sync();
-    this.#wakeOthers();
+    const wasPaused = Atomics.exchange(this.#words, PAUSED, 0) === 1;
+    this.#sync(); // in any case: a thread that resumed may have been terminated before it woke us
+    if (wasPaused) this.#wakeOthers();
   }
 
   /**
