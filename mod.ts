@@ -17,7 +17,7 @@
  */
 export { SystemError } from "./ffi/errno.ts";
 export { UnavailableError, type UnavailableReason } from "./ffi/host.ts";
-export { Acceptor, type AcceptorHandlers, type AcceptorListener, type AcceptorOptions } from "./src/acceptor.ts";
+export { Acceptor, type AcceptorHandlers, type AcceptorOptions } from "./src/acceptor.ts";
 export { type Address, formatAddress, type TcpAddress, type UnixAddress } from "./src/address.ts";
 export { AssertionError } from "./src/assert.ts";
 export {
@@ -33,6 +33,7 @@ export type { AcceptCounters, LadderCounters } from "./src/counters.ts";
 export { formatOverload, type OverloadCause, type OverloadEvent } from "./src/episode.ts";
 export type { IdleList, IdleNode } from "./src/idle_list.ts";
 export { Interest, Readiness, type Trigger } from "./src/interest.ts";
+export type { ListenerInfo } from "./src/listener.ts";
 export { type Ending, EventLoop, type EventLoopOptions } from "./src/loop.ts";
 export type { OverloadOptions, OverloadPolicy } from "./src/overload.ts";
 export { Poller, type Source } from "./src/poller.ts";

@@ -231,6 +231,7 @@ export class Acceptor implements Source, Member {
 
   readonly #accept = (): void => {
     this.#isPosted = false;
+    if (this.#token === undefined) return; // posted before it was closed
     const { now } = this.#loop;
     this.#refill(); // before anybody is accepted: the slot that is free now is the reserve's
     let refused = 0;

@@ -1,4 +1,4 @@
-import { Acceptor, ACCEPTOR_OPTIONS, type AcceptorListener, type AcceptorOptions } from "./acceptor.ts";
+import { Acceptor, ACCEPTOR_OPTIONS, type AcceptorOptions } from "./acceptor.ts";
 import { type Address, formatAddress } from "./address.ts";
 import {
   Connection,
@@ -14,6 +14,7 @@ import type { OverloadEvent } from "./episode.ts";
 import { IdleList } from "./idle_list.ts";
 import type { Trigger } from "./interest.ts";
 import { BACKLOG } from "./limits.ts";
+import type { ListenerInfo } from "./listener.ts";
 import { EventLoop } from "./loop.ts";
 import { booleanOption, functionOption, integerOption, knownOptions } from "./options.ts";
 import { OverloadLog } from "./overload_log.ts";
@@ -140,7 +141,7 @@ export class Server<T = undefined> {
     functionOption("logger", options.logger);
     const isOwnLoop = options.loop === undefined;
     this.loop = options.loop ?? new EventLoop({ onError });
-    let listener: AcceptorListener | undefined;
+    let listener: ListenerInfo | undefined;
     try {
       listener = listen(options, this.loop);
       this.address = localAddress(listener.fd, this.loop.sys);
@@ -290,7 +291,7 @@ function isFilePath(path: string | undefined): path is string {
 }
 
 /** Makes or adopts the listener. */
-function listen(options: ListenerOptions, loop: EventLoop): AcceptorListener {
+function listen(options: ListenerOptions, loop: EventLoop): ListenerInfo {
   const { hostname, port, path, fd } = options;
   const given = Object.entries({ port, path, fd }).filter(([, value]) => value !== undefined).map(([name]) => name);
   if (given.length > 1) throw new TypeError(`Cannot serve on both ${given.join(" and ")}: give one of them`);

@@ -45,9 +45,11 @@ const LEVELS: readonly (readonly string[])[] = [
     "src/address.ts",
     "src/ladder.ts",
     "src/coordinator.ts",
+    "src/listener.ts",
+    "src/room.ts",
   ],
   ["src/loop.ts"],
-  ["src/connection.ts", "src/acceptor.ts"],
+  ["src/connection.ts", "src/overload_watch.ts", "src/acceptor.ts"],
   ["src/server.ts"],
   ["mod.ts"],
 ];

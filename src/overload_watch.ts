@@ -1,0 +1,102 @@
+import type { Coordinator } from "./coordinator.ts";
+import type { AcceptCounters } from "./counters.ts";
+import { descriptorLimit } from "./descriptors.ts";
+import { Episode, type OverloadCause, type OverloadEvent } from "./episode.ts";
+import type { Listener } from "./listener.ts";
+import type { Ending, EventLoop } from "./loop.ts";
+import type { Room } from "./room.ts";
+import type { Timer } from "./timers.ts";
+
+/** How often an episode is looked after. */
+const TICK_MS = 250;
+
+/** What an {@linkcode OverloadWatch} looks at. */
+export interface Watched {
+  /** Whose queue it is. */
+  readonly listener: Listener;
+  /** Who has room, or not. */
+  readonly room: Room;
+  /** What has been done. */
+  readonly counters: AcceptCounters;
+  /** Whose reserve is restored. */
+  readonly coordinator: Coordinator;
+}
+
+/** Looks after an episode of overload: tells of it, and restores the reserve before it ends. */
+export class OverloadWatch implements Ending {
+  readonly #loop: EventLoop;
+  readonly #watched: Watched;
+  readonly #tell: (event: OverloadEvent) => void;
+  readonly #episode: Episode = new Episode();
+  #timer: Timer | undefined;
+  /** Figures at the start of the episode. */
+  #before: AcceptCounters;
+  #isClosed = false;
+
+  /** `tell` is user code; what it throws goes to the loop's `onError`. */
+  constructor(loop: EventLoop, watched: Watched, tell: (event: OverloadEvent) => void) {
+    this.#loop = loop;
+    this.#watched = watched;
+    this.#tell = tell;
+    this.#before = watched.counters;
+  }
+
+  /** Whether an episode is under way. */
+  get isActive(): boolean {
+    return this.#episode.isActive;
+  }
+
+  /** There is too little of `cause` for somebody. Called before what is done about it is counted. */
+  trouble(cause: OverloadCause, now: number): void {
+    if (!this.#episode.trouble(cause, now)) return;
+    this.#before = { ...this.#watched.counters };
+    this.#watched.counters.episodes++;
+    this.#timer = this.#loop.setTimer(TICK_MS, this.#lookAfter);
+    // At the end of the turn: no user code runs while clients are refused, and the event counts all of this turn's.
+    this.#loop.afterTurn(this);
+  }
+
+  /** For the loop. */
+  onTurnEnd(): void {
+    if (!this.#isClosed) this.#report("start");
+  }
+
+  /** Tells nothing any more. */
+  close(): void {
+    this.#isClosed = true;
+    this.#timer?.cancel();
+  }
+
+  readonly #lookAfter = (): void => {
+    const { coordinator } = this.#watched;
+    const due = this.#episode.due(this.#loop.now, coordinator.isPaused);
+    if (coordinator.tryLock()) {
+      const isRestored = coordinator.reserve.restore();
+      coordinator.unlock();
+      if (due === "end" && isRestored) return this.#report("end");
+    }
+    this.#timer = this.#loop.setTimer(TICK_MS, this.#lookAfter);
+    if (due === "summary") this.#report("summary");
+  };
+
+  #report(kind: OverloadEvent["kind"]): void {
+    const { listener, room, counters, coordinator: { reserve } } = this.#watched;
+    const since = (name: keyof AcceptCounters) => counters[name] - this.#before[name];
+    const event = this.#episode.event(kind, this.#loop.now, {
+      served: since("accepted"),
+      refused: since("refused") + since("shed"),
+      reaped: since("reaped"),
+      pauses: since("pauses"),
+      waiting: listener.waiting,
+      connections: room.connections,
+      limit: descriptorLimit(this.#loop.sys),
+      headroom: room.headroom,
+      reserve: reserve.size - reserve.missing,
+    });
+    try {
+      this.#tell(event);
+    } catch (error) {
+      this.#loop.report(error);
+    }
+  }
+}
