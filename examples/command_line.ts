@@ -87,7 +87,7 @@ function parse(given: string[]) {
   try {
     return parseArgs({ args: given, options: FLAGS, strict: true }).values;
   } catch (error) {
-    return refuse((error as Error).message.split(". ")[0]!);
+    return refuse((error as Error).message.split(/\.\s/)[0]!);
   }
 }
 

@@ -159,7 +159,7 @@ describe.each(["level", "edge"])("a server with 64 descriptors, %s-triggered", (
     let traces = 0;
     async function startTraced(...args: string[]): Promise<{ server: ServerProcess; accepts: () => Call[] }> {
       const file = join(folder, `${trigger}-${traces++}`);
-      const names = ["accept4", "close", "dup3", "poll", "ppoll", "epoll_ctl", "epoll_wait", "epoll_pwait"];
+      const names = ["accept4", "close", "dup3", "fcntl", "poll", "ppoll", "epoll_ctl", "epoll_wait", "epoll_pwait"];
       const under = [...tracedBy(file, names), ...limited(LIMIT)];
       const server = await startServer(ECHO, [...ARGS, "--headroom", "0", ...args], { under });
       await sleep(SETTLING_MS); // only then can clients fill the table
@@ -172,7 +172,7 @@ describe.each(["level", "edge"])("a server with 64 descriptors, %s-triggered", (
       return { server, accepts };
     }
 
-    test("sheds with accept4 → EMFILE, close, accept4, dup3 on one thread, and calls accept4 no more than that", async () => {
+    test("sheds with accept4 → EMFILE, confirmed, close, accept4, dup3 on one thread, and calls accept4 no more than that", async () => {
       const { server, accepts } = await startTraced();
       let answers = 0;
       for (let round = 0; round < 2; round++) {
@@ -273,11 +273,15 @@ function count(calls: readonly Call[], is: (call: Call) => boolean): number {
   return calls.filter(is).length;
 }
 
-/** Whether a shed begins at index `at`: EMFILE, the reserve given up, the client accepted in its place and replaced. */
+/**
+ * Whether a shed begins at index `at`: EMFILE, confirmed by another call while somebody waits, the
+ * reserve given up, the client accepted in its place and replaced.
+ */
 function isShed(calls: readonly Call[], at: number): boolean {
-  const [full, poll, close, accept, dup] = calls.slice(at, at + 5);
+  const [full, poll, confirmed, close, accept, dup] = calls.slice(at, at + 6);
   if (!isFull(calls[at]!) || dup === undefined) return false;
   return full!.error === "EMFILE" && isPoll(poll!) && poll!.result === 1 &&
+    confirmed!.name === "fcntl" && confirmed!.error === "EMFILE" &&
     close!.name === "close" && accept!.name === "accept4" && accept!.result === Number(close!.args) &&
     dup.name === "dup3" && dup.result === accept!.result;
 }
@@ -290,7 +294,7 @@ function loopOf(calls: readonly Call[]): number {
 }
 
 function excerpt(calls: readonly Call[], from: number): string {
-  return calls.slice(from, from + 6).map(({ thread, name, args, result, error }) =>
+  return calls.slice(from, from + 7).map(({ thread, name, args, result, error }) =>
     `  ${thread} ${name}(${args}) = ${result} ${error}`
   ).join("\n");
 }

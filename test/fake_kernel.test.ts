@@ -25,11 +25,15 @@ function rig(options: AcceptorOptions, kernelOptions: FakeKernelOptions = {}): R
   const host = new FakeHost(kernel);
   const loop = new EventLoop({}, kernel, host);
   const listener = kernel.createListener();
+  const info = { fd: listener, backlog: 511, canResetQueue: false };
   const served: number[] = [];
-  const acceptor = new Acceptor(loop, listener, options, (fd) => served.push(fd), () => {});
+  const acceptor = new Acceptor(loop, info, options, {
+    accept: (fd) => void served.push(fd),
+  });
   const release = () => {
-    kernel.close(served.shift()!);
-    acceptor.released();
+    const fd = served.shift()!;
+    kernel.close(fd);
+    acceptor.released(fd);
   };
   return { kernel, host, loop, acceptor, listener, served, release };
 }
@@ -40,21 +44,24 @@ function turnUntilQuiet(loop: EventLoop): void {
 
 describe.each(["level", "edge"] as const)("FakeKernel under an acceptor, %s-triggered,", (trigger) => {
   test("runs out of descriptors, and the clients see the shed", () => {
-    const { kernel, loop, acceptor, listener, served } = rig({ trigger, headroom: 0, reserve: 2 }, { soft: 14 });
+    const { kernel, loop, acceptor, listener, served } = rig({ trigger, overload: { headroom: 0, reserve: 2 } }, {
+      soft: 14,
+    });
     const clients = Array.from({ length: 10 }, () => kernel.connectClient(listener));
     clients[9]!.send("said before the refusal");
     turnUntilQuiet(loop);
     expect(served, kernel.trace).toHaveLength(5);
-    expect(acceptor.counters).toMatchObject({ accepted: 5, shed: 5, shedLost: 0 });
+    expect(acceptor.counters).toMatchObject({ accepted: 5, shed: 5, shedByReserve: 5, lostByReserve: 0 });
     expect(clients.map(({ state }) => state)).toEqual([...Array(5).fill("accepted"), ...Array(5).fill("end")]);
     expect(kernel.count("accept4", "EMFILE")).toBe(6);
     expect(kernel.descriptors).toHaveLength(14);
   });
 
   test("lets the pauses of the acceptor pass in its own time", () => {
-    const { kernel, loop, acceptor, listener, served, release } = rig({ trigger, headroom: 0, reserve: 0 }, {
-      soft: 8,
-    });
+    const { kernel, loop, acceptor, listener, served, release } = rig({
+      trigger,
+      overload: { headroom: 0, reserve: 0 },
+    }, { soft: 8 });
     const clients = Array.from({ length: 4 }, () => kernel.connectClient(listener));
     turnUntilQuiet(loop);
     expect(acceptor.isPaused).toBe(true);
@@ -68,7 +75,7 @@ describe.each(["level", "edge"] as const)("FakeKernel under an acceptor, %s-trig
   });
 
   test("lets a thief take the slot between two calls", () => {
-    const { kernel, loop, acceptor, listener } = rig({ trigger, headroom: 0, reserve: 1 }, { soft: 9 });
+    const { kernel, loop, acceptor, listener } = rig({ trigger, overload: { headroom: 0, reserve: 1 } }, { soft: 9 });
     let thief = -1;
     kernel.onBetween(({ name }) => {
       if (name === "close" && thief === -1) thief = kernel.open("/dev/zero", O.rdonly);
@@ -76,7 +83,7 @@ describe.each(["level", "edge"] as const)("FakeKernel under an acceptor, %s-trig
     for (let i = 0; i < 4; i++) kernel.connectClient(listener);
     turnUntilQuiet(loop);
     expect(kernel.describe(thief)?.name).toBe("/dev/zero");
-    expect(acceptor.counters.shedLost).toBe(1);
+    expect(acceptor.counters.lostByReserve).toBe(1);
     expect(acceptor.reserveMissing).toBe(1);
     expect(kernel.trace).toContain(`    open("/dev/zero", 0) = ${thief}`);
   });

@@ -58,7 +58,7 @@ describe.each(["level", "edge"] as const)("serve(), %s-triggered,", (trigger) =>
   });
 
   test("refuses above maxConnections, by end of stream, and serves again when one leaves", async () => {
-    await using server = serve({ ...ECHO, trigger, maxConnections: 2 });
+    await using server = serve({ ...ECHO, trigger, maxConnections: 2, overloaded() {} });
     const [first, second] = [new Client(server), new Client(server)];
     await until(() => server.connections.size === 2, "two clients");
     const third = new Client(server);
@@ -150,9 +150,13 @@ describe("serve()", () => {
     expect(refused({ port: 1, path: "/x" })).toBe("Cannot serve on both port and path: give one of them");
     expect(refused({ path: "" })).toContain("must be a path");
     expect(refused({ backlog: 0 })).toContain("Cannot use backlog 0");
-    expect(refused({ headroom: -1 })).toContain("Cannot use headroom -1");
-    expect(refused({ headroom: 10 ** 9 })).toMatch(/^Cannot accept connections: of \d+ descriptors .*raise the limit/);
-    expect(refused({ reserve: 1.5 })).toContain("Cannot use reserve 1.5");
+    expect(refused({ headroom: 5 })).toBe('Cannot serve: there is no option "headroom"');
+    expect(refused({ overload: { tail: 5 } })).toBe('Cannot set overload: there is no option "tail"');
+    expect(refused({ overload: { headroom: -1 } })).toContain("Cannot use headroom -1");
+    expect(refused({ overload: { headroom: 10 ** 9 } })).toMatch(
+      /^Cannot accept connections: of \d+ descriptors .*raise the limit/,
+    );
+    expect(refused({ overload: { reserve: 1.5 } })).toContain("Cannot use reserve 1.5");
     expect(refused({ maxConnections: 0 })).toContain("Cannot use maxConnections 0");
     expect(refused({ trigger: "rising" })).toContain('it must be "level" or "edge"');
     expect(refused({ trigger: { listeners: "edge" } })).toContain('no option "listeners"');
