@@ -1,13 +1,21 @@
+import fc from "fast-check";
+import process from "node:process";
 import { describe, expect, test } from "vitest";
-import { O, POLL } from "../ffi/constants.ts";
+import { AF, EPOLL, O, POLL, SO, SOCK, SOL, TCP } from "../ffi/constants.ts";
 import { ERRNO } from "../ffi/errno.ts";
+import { encodeInt, encodeSockaddr } from "../ffi/layout.ts";
 import { Acceptor, type AcceptorOptions } from "../src/acceptor.ts";
 import { Connection, resolveConnection } from "../src/connection.ts";
 import { EventLoop } from "../src/loop.ts";
-import { outcome } from "./support/descriptors.ts";
+import { BothKernels } from "./support/both_kernels.ts";
+import { expectNoLeak, outcome } from "./support/descriptors.ts";
 import { FakeHost } from "./support/fake_host.ts";
 import { FakeKernel, type FakeKernelOptions } from "./support/fake_kernel.ts";
+import { OPERATIONS } from "./support/kernel_operations.ts";
+import { check } from "./support/properties.ts";
 import { bytes } from "./support/sockets.ts";
+
+expectNoLeak();
 
 interface Rig {
   readonly kernel: FakeKernel;
@@ -175,4 +183,57 @@ describe("FakeKernel", () => {
     kernel.advance(126_000);
     expect(clients.map(({ state }) => state)).toEqual(["accepted", "queued", "timed out"]);
   });
+});
+
+type Step = readonly [name: string, number: number, other: number];
+
+/** In 127/8, and different in each process, as these tests may run under several runtimes at a time. */
+const OWN_ADDRESS = new Uint8Array([127, 128 | process.pid >> 16, process.pid >> 8, process.pid]);
+
+/** Runs one sequence on both kernels, from the same start: a listener and an epoll instance that watches it. */
+function compare(steps: readonly Step[]): void {
+  const kernels = new BothKernels(12);
+  let isFailed = true;
+  try {
+    // The port is chosen by us: one that the kernel chose is lost when a queue is reset.
+    const sockaddr = encodeSockaddr({ family: "inet", address: OWN_ADDRESS, port: 4711 });
+    const listener = kernels.opening("socket", (sys) => sys.socket(AF.inet, SOCK.stream | SOCK.nonblock, 0));
+    kernels.both("reuse", (sys) => sys.setsockopt(listener, SOL.socket, SO.reuseaddr, encodeInt(1)));
+    kernels.both("nodelay", (sys) => sys.setsockopt(listener, SOL.tcp, TCP.nodelay, encodeInt(1)));
+    kernels.both("bind", (sys) => sys.bind(listener, sockaddr));
+    kernels.both("listen", (sys) => sys.listen(listener, 4));
+    kernels.opening("epoll_create1", (sys) => sys.epollCreate1(EPOLL.cloexec));
+    for (const [name, number, other] of steps) {
+      OPERATIONS[name]![1](kernels, number, other);
+      kernels.settle();
+    }
+    isFailed = false;
+  } catch (error) {
+    if (kernels.isDisturbed) throw new Disturbed("A descriptor of the runtime came or went", { cause: error });
+    throw error;
+  } finally {
+    kernels.release(isFailed);
+  }
+}
+
+/** The runtime opened or closed a descriptor in between. */
+class Disturbed extends Error {}
+
+describe("FakeKernel and the real one", () => {
+  test("agree on random sequences of calls", () => {
+    const step = fc.tuple(
+      fc.oneof(...Object.entries(OPERATIONS).map(([name, [weight]]) => ({ weight, arbitrary: fc.constant(name) }))),
+      fc.nat(0xffff),
+      fc.nat(0xffff),
+    );
+    check(fc.property(fc.array(step, { minLength: 1, maxLength: 60, size: "max" }), (steps) => {
+      for (let tries = 0;; tries++) {
+        try {
+          return compare(steps);
+        } catch (error) {
+          if (!(error instanceof Disturbed) || tries === 3) throw error;
+        }
+      }
+    }));
+  }, 120_000);
 });

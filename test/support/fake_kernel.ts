@@ -194,11 +194,15 @@ export class FakeKernel extends FakeCalls {
       return;
     }
     const near: InetFields = { family: "inet", address: LOOPBACK, port: this.pickPort() };
-    const here = new TcpEnd(listener.local, near, this.#bufferBytes, O.rdwr);
-    const there = new TcpEnd(near, listener.local, this.#bufferBytes, O.rdwr | O.nonblock);
+    // A listener on every address is reached through this one.
+    const local = listener.local.address.every((byte) => byte === 0)
+      ? { ...listener.local, address: LOOPBACK }
+      : listener.local;
+    const here = new TcpEnd(local, near, this.#bufferBytes, O.rdwr);
+    const there = new TcpEnd(near, local, this.#bufferBytes, O.rdwr | O.nonblock);
     [here.peer, there.peer] = [there, here];
-    here.resetsOnClose = listener.resetsOnClose;
     client.connect(there);
+    here.inherit(listener.inheritance);
     listener.enqueue(here);
   }
 }

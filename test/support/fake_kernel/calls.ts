@@ -12,7 +12,7 @@ import type { FakeClock } from "./clock.ts";
 import type { DescriptorTable } from "./descriptor_table.ts";
 import { EpollInstance } from "./epoll.ts";
 import type { CallName, Journal } from "./journal.ts";
-import { EventCounter, IdleFile, type OpenFile } from "./open_file.ts";
+import { COUNTER_MAX, EventCounter, IdleFile, type OpenFile } from "./open_file.ts";
 import { TcpEnd } from "./tcp_end.ts";
 import { TcpSocket } from "./tcp_socket.ts";
 
@@ -133,7 +133,7 @@ export class FakeCalls implements Syscalls {
     if (target.byteLength === 0) throw new RangeError("Cannot call recv(2) with an empty buffer");
     if (flags & ~RECV_FLAGS) throw new Error(`Cannot fake flags ${flags} of recv(2)`);
     return this.#withSocket(fd, (file) => {
-      if (file instanceof TcpSocket) return -ERRNO.ENOTCONN[0];
+      if (file instanceof TcpSocket) return file.recv();
       const bytes = file.recv(target.byteLength, flags);
       if (bytes === -ERRNO.EAGAIN[0]) return this.#wouldBlock(file, "recv", flags);
       if (typeof bytes === "number") return bytes;
@@ -231,6 +231,7 @@ export class FakeCalls implements Syscalls {
     if (!(file instanceof EventCounter)) throw new Error(`Cannot fake write(2) to ${file.name}`);
     if (source.byteLength < 8) return -ERRNO.EINVAL[0];
     const count = new DataView(source.buffer, source.byteOffset).getBigUint64(0, true);
+    if (count === COUNTER_MAX) return -ERRNO.EINVAL[0];
     return file.add(count) ? 8 : this.#wouldBlock(file, "write");
   });
 

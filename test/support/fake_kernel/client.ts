@@ -50,6 +50,16 @@ export class FakeClient implements Watch {
     return this.#end?.error ?? 0;
   }
 
+  /** What poll(2) would tell it. */
+  get readiness(): number {
+    return this.#end?.readiness ?? 0;
+  }
+
+  /** What has come, and was not read since it is paused. */
+  get unreadBytes(): number {
+    return this.#end?.unreadBytes ?? 0;
+  }
+
   /** Its port, 0 before it is connected. */
   get port(): number {
     return this.#end?.local.port ?? 0;
@@ -126,10 +136,5 @@ export class FakeClient implements Watch {
       throw new Error(`Cannot ${what} as a client that is ${this.#state}`);
     }
     return this.#end;
-  }
-
-  /** Whether the connection is over for both ends. */
-  get isOver(): boolean {
-    return this.#end?.isClosed ?? false;
   }
 }

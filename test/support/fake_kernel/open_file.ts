@@ -63,7 +63,8 @@ export class IdleFile extends OpenFile {
   }
 }
 
-const COUNTER_MAX = 0xffff_ffff_ffff_fffen;
+/** What write(2) does not take, and the count never reaches: eventfd(2). */
+export const COUNTER_MAX = 0xffff_ffff_ffff_ffffn;
 
 /** eventfd(2). */
 export class EventCounter extends OpenFile {
@@ -78,7 +79,7 @@ export class EventCounter extends OpenFile {
   }
 
   get readiness(): number {
-    return (this.#count > 0n ? EPOLL.in : 0) | (this.#count < COUNTER_MAX ? EPOLL.out : 0);
+    return (this.#count > 0n ? EPOLL.in : 0) | (this.#count < COUNTER_MAX - 1n ? EPOLL.out : 0);
   }
 
   /** Takes the count, or 1 of it. Returns `undefined` where there is none. */
@@ -92,7 +93,7 @@ export class EventCounter extends OpenFile {
 
   /** Returns false where that is more than it can count. */
   add(count: bigint): boolean {
-    if (count > COUNTER_MAX - this.#count) return false;
+    if (count >= COUNTER_MAX - this.#count) return false;
     this.#count += count;
     this.wake(EPOLL.in);
     return true;

@@ -6,6 +6,13 @@ import { OpenFile } from "./open_file.ts";
 /** `tcpi_state`. Source: net/tcp_states.h. */
 export const TCP_STATE = { established: 1, finWait2: 5, close: 7, closeWait: 8, listen: 10 } as const;
 
+/** What a connection has from its listener. */
+export interface Inheritance {
+  readonly isReadShut: boolean;
+  readonly isWriteShut: boolean;
+  readonly resetsOnClose: boolean;
+}
+
 /**
  * One end of a TCP connection. What it sends arrives at once and is acknowledged at once, so that of the states of
  * tcp(7) only those are left in which it waits for somebody.
@@ -40,6 +47,13 @@ export class TcpEnd extends OpenFile {
     this.local = local;
     this.remote = remote;
     this.bufferBytes = bufferBytes;
+  }
+
+  /** A listener that was shut down while it did not listen hands that down to what it accepts. */
+  inherit({ isReadShut, isWriteShut, resetsOnClose }: Inheritance): void {
+    this.#isReadShut = isReadShut;
+    this.resetsOnClose = resetsOnClose;
+    if (isWriteShut) this.#finish();
   }
 
   get state(): number {
@@ -134,12 +148,12 @@ export class TcpEnd extends OpenFile {
 
   /** Sends the end of the stream, once. */
   #finish(): void {
-    if (this.#isWriteShut || this.isClosed) return;
     this.#isWriteShut = true;
     const { peer } = this;
+    if (this.#state === TCP_STATE.established) [this.#state, peer.#state] = [TCP_STATE.finWait2, TCP_STATE.closeWait];
+    else if (this.#state === TCP_STATE.closeWait) this.#state = peer.#state = TCP_STATE.close;
+    else return;
     peer.#isDone = peer.#isReadShut = true;
-    if (this.#state === TCP_STATE.closeWait) this.#state = peer.#state = TCP_STATE.close;
-    else [this.#state, peer.#state] = [TCP_STATE.finWait2, TCP_STATE.closeWait];
     this.wake(0);
     peer.wake(0);
   }

@@ -2,7 +2,7 @@ import { EPOLL, SHUT } from "../../../ffi/constants.ts";
 import { ERRNO } from "../../../ffi/errno.ts";
 import type { InetFields } from "../../../ffi/layout.ts";
 import { OpenFile } from "./open_file.ts";
-import { TCP_STATE, type TcpEnd } from "./tcp_end.ts";
+import { type Inheritance, TCP_STATE, type TcpEnd } from "./tcp_end.ts";
 
 /** A TCP socket without a peer: fresh, listening, or no longer listening. */
 export class TcpSocket extends OpenFile {
@@ -20,7 +20,8 @@ export class TcpSocket extends OpenFile {
   #isPortChosen = false;
   #hasPort = false;
   #isListening = false;
-  #shutBits = 0;
+  #isReadShut = false;
+  #isWriteShut = false;
 
   /** `pickPort` finds a free one. */
   constructor(statusFlags: number, pickPort: () => number) {
@@ -43,7 +44,12 @@ export class TcpSocket extends OpenFile {
 
   get readiness(): number {
     if (this.#isListening) return this.queue.length > 0 ? EPOLL.in : 0;
-    return EPOLL.hup | EPOLL.out | (this.#shutBits & 1 ? EPOLL.in | EPOLL.rdhup : 0);
+    return EPOLL.hup | EPOLL.out | (this.#isReadShut ? EPOLL.in | EPOLL.rdhup : 0);
+  }
+
+  /** What is accepted begins with. The kernel copies the whole socket. */
+  get inheritance(): Inheritance {
+    return { isReadShut: this.#isReadShut, isWriteShut: this.#isWriteShut, resetsOnClose: this.resetsOnClose };
   }
 
   bind(local: InetFields): number {
@@ -69,16 +75,22 @@ export class TcpSocket extends OpenFile {
     this.wake(EPOLL.in);
   }
 
+  /** recv(2) of a socket without a peer. */
+  recv(): number {
+    return this.#isReadShut && !this.#isListening ? 0 : -ERRNO.ENOTCONN[0];
+  }
+
   /** shutdown(2): for reading, a listener's queue is reset, and it listens no longer. inet_shutdown of net/ipv4/af_inet.c. */
   shutdown(how: number): number {
     let result = 0;
     if (!this.#isListening) {
-      this.#shutBits |= how + 1;
+      if (how !== SHUT.wr) this.#isReadShut = true;
+      if (how !== SHUT.rd) this.#isWriteShut = true;
       result = -ERRNO.ENOTCONN[0];
     } else if (how !== SHUT.wr) {
       this.#isListening = false;
       this.#hasPort = this.#isPortChosen;
-      this.#shutBits = 0;
+      this.#isReadShut = this.#isWriteShut = false;
       this.#resetQueue();
     }
     this.wake(0);
