@@ -132,8 +132,8 @@ export class Client implements Source {
 /** All clients of one server. Nothing happens but in `until` and `during`. */
 export class Clients {
   readonly poller: Poller = new Poller();
-  /** How often each established client sends a ping. */
-  readonly pingEveryMs: number;
+  /** How often each established client sends a ping. May be changed. */
+  pingEveryMs: number;
   /** From ping to answer, for each ping of an established client; emptied by whoever wants to begin anew. */
   latenciesMs: number[] = [];
   /** Those that ping. */
@@ -215,8 +215,8 @@ export class Clients {
       this.reconnects++;
     }
     this.poller.wait(this.#refused.length > 0 ? 0 : 1);
-    this.poller.dispatch((error) => {
-      throw error;
-    });
+    let failure: unknown;
+    this.poller.dispatch((error) => failure ??= error);
+    if (failure !== undefined) throw failure;
   }
 }

@@ -11,15 +11,15 @@ export interface Plan {
   readonly excess: number;
   /** Times that the flood comes, holds and leaves; figures are medians. */
   readonly rounds: number;
-  /** How long it holds, and how long the server is watched before it without it. */
+  /** How long latencies are looked at, and then CPU: without the flood, and while it holds. */
   readonly windowMs: number;
-  /** How long refused clients connect again at once. */
+  /** The same while refused clients connect again at once; 0: not tried. */
   readonly stormMs: number;
   /** Short floods one after the other; 0: not tried. */
   readonly episodes: number;
 }
 
-/** What is wrong with the established clients and the server's CPU, in a window of time. */
+/** How the established clients and the server are. */
 export interface Load {
   /** CPU time of the server, in percent of one CPU. */
   readonly cpuPercent: number;
@@ -69,12 +69,15 @@ export interface Result {
 
 const ESTABLISHED = 8;
 const PINGS_PER_SECOND = 2_000;
-/** Runtimes open descriptors for themselves in their first second. */
+/** While CPU is looked at, pings are so much rarer: what they cost varies more than what is looked for. */
+const SLOWER = 10;
+/** Runtimes open descriptors for themselves in their first second, and compile what runs often. */
 const SETTLE_MS = 1_200;
 /** The flood's first moments are no state that lasts: CPU is measured from here on. */
 const FLOODING_MS = 300;
 /** Until overload is over by Spillway's definition, and a little more: see src/episode.ts. */
-const QUIET_MS = 1_500;
+const QUIET_MS = 5_000;
+const QUIET_MIN_MS = 300;
 const ATTEMPT_MS = 1_000;
 const RETRY_MS = 100;
 const NEXT_MS = 3_000;
@@ -82,7 +85,7 @@ const LEARN_MS = 1_000;
 /** Clients of a short flood: few enough that their refusals need no budget, which would only make the wait longer. */
 const EPISODE_CLIENTS = 60;
 /** Nobody learned anything for so long: those who have not do not. */
-const SILENCE_MS = 20;
+const SILENCE_MS = 100;
 const EARLY_MS = 100;
 const EARLY_CLIENTS = 150;
 
@@ -94,11 +97,11 @@ export async function measure(contestant: Contestant, plan: Plan): Promise<Resul
   await using server = new ServerProcess(command, limit);
   result.start = await server.started;
   if (result.start !== "listens") return result;
-  await sleep(SETTLE_MS);
   const establishedCount = limit < 48 ? 2 : ESTABLISHED;
   using clients = new Clients(server.port, 1000 * establishedCount / PINGS_PER_SECOND, () => server.isAlive);
   const scene = new Scene(server, clients, plan);
   await scene.establish(establishedCount);
+  await clients.during(SETTLE_MS);
   await scene.rounds(result);
   if (server.isAlive && plan.stormMs > 0) result.storm = await scene.storm();
   if (server.isAlive && plan.episodes > 0) result.episodes = await scene.episodes();
@@ -122,7 +125,7 @@ async function measureEarly({ command }: Contestant, limit: number): Promise<Res
     episodes: 0,
   });
   await scene.flood();
-  await clients.during(QUIET_MS);
+  await clients.during(SETTLE_MS);
   clients.leave();
   const next = await scene.next();
   return { survives: server.isAlive, next };
@@ -154,14 +157,14 @@ class Scene {
   async rounds(result: Result): Promise<void> {
     const [idle, held, nexts, learned]: [Load[], Load[], Next[], number[]] = [[], [], [], []];
     for (let round = 0; round < this.#plan.rounds && this.#server.isAlive; round++) {
-      idle.push(await this.#load(() => this.#clients.during(this.#plan.windowMs)));
-      held.push(await this.#load(() => this.#clients.during(this.#plan.windowMs), () => this.flood()));
+      idle.push(await this.#load(this.#plan.windowMs));
+      held.push(await this.#load(this.#plan.windowMs, () => this.flood()));
       const informed = this.#clients.flood.filter(({ outcome }) => outcome !== "hanging");
       learned.push(Math.max(0, ...informed.map(({ learnedAfterMs }) => learnedAfterMs).filter((ms) => ms === ms)));
       result.outcomes ??= count(this.#clients.flood);
       this.#clients.leave();
       nexts.push(await this.next());
-      await this.#clients.during(QUIET_MS);
+      await this.#quiet();
       result.told ??= [...this.#server.told];
     }
     result.idle = typical(idle);
@@ -208,15 +211,13 @@ class Scene {
   async storm(): Promise<Result["storm"]> {
     const clients = this.#clients;
     clients.isStorm = true;
-    let before = 0;
-    const load = await this.#load(() => clients.during(this.#plan.stormMs), async () => {
-      await this.flood();
-      before = clients.reconnects;
-    });
+    const startedAtMs = performance.now();
+    const load = await this.#load(this.#plan.stormMs, () => this.flood());
+    const reconnectsPerSecond = 1000 * clients.reconnects / (performance.now() - startedAtMs);
     clients.isStorm = false;
     clients.leave();
-    await clients.during(QUIET_MS);
-    return { ...load, reconnectsPerSecond: 1000 * (clients.reconnects - before) / this.#plan.stormMs };
+    await this.#quiet();
+    return { ...load, reconnectsPerSecond };
   }
 
   /** Short floods, each until everybody knows, the next one at once after the last. */
@@ -226,18 +227,25 @@ class Scene {
     let [failed, descriptors, residentMiB] = [0, NaN, NaN];
     for (let i = 0; i < warmUp + this.#plan.episodes && server.isAlive; i++) {
       if (i === warmUp) {
-        await this.#clients.during(QUIET_MS);
+        await this.#quiet();
         [failed, descriptors, residentMiB] = [0, server.descriptors, server.residentMiB];
       }
       if (!await this.#episode()) failed++;
     }
-    await this.#clients.during(QUIET_MS);
+    await this.#quiet();
     return {
       count: this.#plan.episodes,
       failed,
       descriptors: [descriptors, server.descriptors],
       residentMiB: [residentMiB, server.residentMiB],
     };
+  }
+
+  /** Waits until nothing of the flood is left to be done. */
+  async #quiet(): Promise<void> {
+    const { told } = this.#server;
+    await this.#clients.during(QUIET_MIN_MS);
+    await this.#clients.until(() => told.at(-1) !== "start", QUIET_MS);
   }
 
   /** Returns whether the client that comes after it is served at its first attempt. */
@@ -253,15 +261,18 @@ class Scene {
     return (await this.next()).attempts === 1;
   }
 
-  /** Latencies from `begin` on; CPU only while `window` lasts. */
-  async #load(window: () => Promise<void>, begin: () => Promise<void> = () => Promise.resolve()): Promise<Load> {
-    this.#clients.latenciesMs = [];
+  /** Latencies from `begin` on, and CPU after that, each for `ms`. */
+  async #load(ms: number, begin: () => Promise<void> = () => Promise.resolve()): Promise<Load> {
+    const clients = this.#clients;
+    clients.latenciesMs = [];
     await begin();
+    await clients.during(ms);
+    const sorted = clients.latenciesMs.toSorted((a, b) => a - b);
+    clients.pingEveryMs *= SLOWER;
     const [startedAtMs, before] = [performance.now(), this.#server.cpuSeconds];
-    await window();
-    const seconds = (performance.now() - startedAtMs) / 1000;
-    const cpuPercent = 100 * (this.#server.cpuSeconds - before) / seconds;
-    const sorted = this.#clients.latenciesMs.toSorted((a, b) => a - b);
+    await clients.during(ms);
+    const cpuPercent = 100_000 * (this.#server.cpuSeconds - before) / (performance.now() - startedAtMs);
+    clients.pingEveryMs /= SLOWER;
     return { cpuPercent, samples: sorted.length, p50Ms: quantile(sorted, 0.5), p99Ms: quantile(sorted, 0.99) };
   }
 }

@@ -4,7 +4,6 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 
 const START_MS = 10_000;
-const TICKS_PER_SECOND = 100; // USER_HZ, the same on every Linux of these CPUs: time(7)
 
 /** What came of starting a server. */
 export type Start = "listens" | "names why not" | "died";
@@ -70,12 +69,12 @@ export class ServerProcess {
     return this.#isAlive;
   }
 
-  /** User and system time of all its threads so far. */
+  /** User and system time of all its threads so far. proc(5) rounds it in `stat`; `schedstat` has nanoseconds. */
   get cpuSeconds(): number {
     if (!this.#isAlive) return NaN;
-    const stat = this.#read("stat");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+    const threads = readdirSync(`/proc/${this.#child.pid}/task`);
+    const nanoseconds = threads.map((thread) => Number(this.#read(`task/${thread}/schedstat`).split(" ")[0]));
+    return nanoseconds.reduce((sum, each) => sum + each) / 1e9;
   }
 
   /** Descriptors it has open. */

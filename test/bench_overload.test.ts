@@ -1,0 +1,61 @@
+/** bench/overload, in a very short run: what it counts must be right, whatever it times. */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import type { Result } from "../bench/overload/measures.ts";
+import { expectNoLeak } from "./support/descriptors.ts";
+import { expectNoProcesses, start } from "./support/processes.ts";
+import { RUNTIME } from "./support/scripts.ts";
+
+const CLIENTS = 150;
+const SHORT = ["--rounds", "1", "--window-ms", "300", "--storm-ms", "300", "--episodes", "3"];
+const permissions = ["--allow-run", "--allow-read", "--allow-write", "--allow-sys", "--allow-env"];
+
+vi.setConfig({ testTimeout: 90_000 });
+expectNoLeak();
+expectNoProcesses();
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "spillway-bench-"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Measures this runtime's server of that name. */
+async function bench(variant: string): Promise<Result> {
+  const json = join(folder, variant);
+  const args = [
+    "--only",
+    `${RUNTIME}: Spillway, ${variant}`,
+    "--limit",
+    "64",
+    "--excess",
+    `${CLIENTS}`,
+    "--json",
+    json,
+  ];
+  const harness = start("bench/overload/main.ts", [...args, ...SHORT], { permissions });
+  expect(await harness.ended, harness.stderr).toEqual({ code: 0, signal: null });
+  expect(harness.stdout).toContain(`${RUNTIME}: Spillway, ${variant}`);
+  const results = JSON.parse(readFileSync(json, "utf8"));
+  expect(results.length).toBe(1);
+  return results[0];
+}
+
+test.each([["level", "fin"], ["edge", "fin"], ["farewell", "farewell"]] as const)(
+  "bench/overload sees a %s server survive, tell everybody, and serve who comes after",
+  async (variant, answer) => {
+    const result = await bench(variant);
+    expect(result).toMatchObject({ start: "listens", survives: true, told: ["start", "end"] });
+    const { answered = 0, ...others } = result.outcomes!;
+    expect(answered).toBeGreaterThan(0);
+    expect(others).toEqual({ [answer]: CLIENTS - answered });
+    expect(result.next!.attempts).toBe(1);
+    expect(result.logLinesPerMinute).toBeLessThanOrEqual(3);
+    expect(result.storm!.reconnectsPerSecond).toBeGreaterThan(0);
+    expect(result.episodes!.failed).toBe(0);
+    expect(result.episodes!.descriptors[1]).toBe(result.episodes!.descriptors[0]);
+    expect(result.early!.survives).toBe(true);
+  },
+);
