@@ -1,6 +1,7 @@
 import { type Backend, type CType, type Functions, LIBC_NAME, type SymbolTable } from "./backend.ts";
 import type { Host, ParkerOptions } from "./host_types.ts";
 import { ThreadParker, type Threads, type Timers } from "./parker.ts";
+import { web } from "./web.ts";
 
 type BunFFI = typeof import("bun:ffi");
 
@@ -32,7 +33,7 @@ export const backend: Backend = {
 
 /** The encoder's own array could move once its address has reached C: it may be small. */
 function encode(text: string): Uint8Array<ArrayBuffer> {
-  const encoded = new TextEncoder().encode(text);
+  const encoded = web.encode(text);
   const bytes = new Uint8Array(new ArrayBuffer(encoded.byteLength));
   bytes.set(encoded);
   return bytes;
@@ -40,23 +41,12 @@ function encode(text: string): Uint8Array<ArrayBuffer> {
 
 /** What Bun gives besides libc. */
 export const host: Host = {
+  ...web,
   parkerDescriptors: 2,
   settlingDescriptors(): number {
     return 0;
   },
-  now(): number {
-    return performance.now();
-  },
-  macrotask(task: () => void): void {
-    setImmediate(task);
-  },
-  microtask(task: () => void): void {
-    queueMicrotask(task);
-  },
   encode,
-  decode(bytes: Uint8Array): string {
-    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
-  },
   diagnose(line: string): void {
     try {
       process.getBuiltinModule("node:fs").writeSync(2, `${line}\n`);

@@ -1,16 +1,7 @@
 import { type Backend, type CType, type Functions, LIBC_NAME, type SymbolTable, UnavailableError } from "./backend.ts";
 import type { Host, ParkerOptions } from "./host_types.ts";
 import { BaseParker, POLL_RETRY_MS, pollfd, type Timer, type Timers } from "./parker.ts";
-
-// Deno's global scope, which its types package leaves out.
-declare const performance: { now(): number };
-declare const queueMicrotask: (task: () => void) => void;
-declare const setImmediate: (task: () => void) => unknown;
-declare const TextEncoder: new () => { encode(text: string): Uint8Array<ArrayBuffer> };
-declare const TextDecoder: new (
-  label: string,
-  options: { ignoreBOM: boolean },
-) => { decode(bytes: Uint8Array): string };
+import { web } from "./web.ts";
 
 const TYPE: Readonly<Record<CType, Deno.NativeType>> = { i32: "i32", u32: "u32", buffer: "buffer", pointer: "pointer" };
 
@@ -62,29 +53,15 @@ function builtin(name: string): unknown {
 
 /** What Deno gives besides libc. */
 export const host: Host = {
+  ...web,
   parkerDescriptors: 0,
   settlingDescriptors(): number {
     // Half a second after its start Deno sets up a signal, and panics without two free descriptors (seen on 2.9).
-    return performance.now() < 1_000 ? 2 : 0;
-  },
-  now(): number {
-    return performance.now();
-  },
-  macrotask(task: () => void): void {
-    setImmediate(task);
-  },
-  microtask(task: () => void): void {
-    queueMicrotask(task);
-  },
-  encode(text: string): Uint8Array<ArrayBuffer> {
-    return new TextEncoder().encode(text);
-  },
-  decode(bytes: Uint8Array): string {
-    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+    return web.now() < 1_000 ? 2 : 0;
   },
   diagnose(line: string): void {
     try {
-      Deno.stderr.writeSync(new TextEncoder().encode(`${line}\n`));
+      Deno.stderr.writeSync(web.encode(`${line}\n`));
     } catch {
       // Nobody reads the diagnostics, and there is no other place to say so.
     }

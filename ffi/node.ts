@@ -1,6 +1,7 @@
 import { type Backend, type Functions, LIBC_NAME, type SymbolTable, UnavailableError } from "./backend.ts";
 import type { Host, Parker, ParkerOptions } from "./host_types.ts";
 import { BaseParker, ThreadParker, type Threads, type Timers } from "./parker.ts";
+import { web } from "./web.ts";
 
 interface NodeSignature {
   arguments: readonly string[];
@@ -59,26 +60,12 @@ function open(path: string | null, definitions: Record<string, NodeSignature>): 
 
 /** What Node gives besides libc. */
 export const host: Host = {
+  ...web,
   get parkerDescriptors(): number {
     return canUseLibuv() ? 0 : 5;
   },
   settlingDescriptors(): number {
     return 0;
-  },
-  now(): number {
-    return performance.now();
-  },
-  macrotask(task: () => void): void {
-    setImmediate(task);
-  },
-  microtask(task: () => void): void {
-    queueMicrotask(task);
-  },
-  encode(text: string): Uint8Array<ArrayBuffer> {
-    return new TextEncoder().encode(text);
-  },
-  decode(bytes: Uint8Array): string {
-    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
   },
   diagnose(line: string): void {
     try {
