@@ -1,6 +1,5 @@
 import { RLIMIT, SHUT, SOCK } from "../ffi/constants.ts";
 import { ERRNO } from "../ffi/errno.ts";
-import type { Rlimit } from "../ffi/layout.ts";
 import type { Syscalls } from "../ffi/syscalls.ts";
 import { answerOf } from "./accept_answer.ts";
 import type { LadderCounters } from "./counters.ts";

@@ -198,13 +198,13 @@ describe("Ladder.refuseOne(), by the reserve,", () => {
   test("under ENFILE it goes the long way: the client is closed, and the slot opened anew", () => {
     const [listener, [client]] = waiting(1);
     const calls: string[] = [];
-    const sys: Partial<Syscalls> = {};
-    for (const name of ["open", "close", "accept4", "dup3", "fcntl"] as const) {
-      sys[name] = ((...args: never[]) => {
+    const names = ["open", "close", "accept4", "dup3", "fcntl"] as const;
+    const sys: Partial<Syscalls> = Object.fromEntries(
+      names.map((name) => [name, (...args: never[]) => {
         calls.push(name);
         return (realSyscalls[name] as (...args: never[]) => number)(...args);
-      }) as never;
-    }
+      }]),
+    );
     const { refuse, reserve, counters } = rig(1, sys);
     calls.length = 0;
     expect(refuse(listener, ENFILE)).toBe("refused");

@@ -48,7 +48,7 @@ export class ManualParker implements Parker {
 /** The real host but for time, tasks and parking. */
 export class ManualHost implements Host {
   readonly #host: Host = host();
-  readonly parkerDescriptors = 2;
+  parkerDescriptors = 2;
   clockMs = 1_000;
   /** What was handed over to run after the runtime's round. */
   readonly macrotasks: (() => void)[] = [];
