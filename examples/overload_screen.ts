@@ -36,47 +36,55 @@ const style = (format: Parameters<typeof styleText>[0], text: string) =>
 
 /** `runtime`: of the server, which has `limit` descriptors and keeps `headroom` of them free. */
 export function createScreen(runtime: string, limit: number, headroom: number): Screen {
-  console.log(`
-${style("bold", "A server runs out of file descriptors")}
+  console.log(`\n${style("bold", "A server runs out of file descriptors")}\n`);
+  console.log(wrap(
+    `Every connection takes a descriptor, and the kernel grants a process only so many: to this server, on ${runtime}, ` +
+      `${limit}. Whoever asks for one more gets EMFILE, "too many open files"; many servers then die, spin, or never ` +
+      `accept again. Spillway keeps ${headroom} free, so that ${runtime} itself can go on, and tells everybody else at ` +
+      `once that there is no room.`,
+  ));
+  return isTerminal ? new Table(headroom) : new Lines();
+}
 
-Each connection takes a descriptor, and the kernel grants a process only so many: this one, on ${runtime}, ${limit}.
-Whoever asks for one more gets EMFILE, "too many open files"; many servers then die, spin, or never accept again.
-Spillway keeps ${headroom} free, so that ${runtime} itself can go on, and tells everybody else at once that there is no room.
-`);
-  return isTerminal ? new Table(limit, headroom) : new Lines();
+/** Breaks lines between words. */
+function wrap(text: string): string {
+  const columns = Math.min(100, process.stdout.columns ?? 100);
+  return text.replace(new RegExp(`(.{1,${columns - 1}})(?: |$)`, "g"), "$1\n");
 }
 
 class Table implements Screen {
-  readonly #limit: number;
   readonly #headroom: number;
   #height = 0;
 
-  constructor(limit: number, headroom: number) {
-    this.#limit = limit;
+  constructor(headroom: number) {
     this.#headroom = headroom;
-    process.stdout.write("\x1b[?25l\x1b[?7l"); // no cursor, and long lines are cut off
+    process.stdout.write("\x1b[?25l\x1b[?7l"); // no cursor, and long lines are cut off: one that wraps would be two
     process.on("exit", () => process.stdout.write("\x1b[?25h\x1b[?7h"));
   }
 
   show(phase: number, { connections, free, waiting, refused, told, cpuPercent, p99Ms }: Figures): void {
-    const taken = Math.max(0, this.#limit - free - connections);
     const room = Math.max(0, free - this.#headroom);
     const lines = [
       ...PHASES.map((_, i) => phaseLine(i, phase)),
       "",
-      row("connections", connections, style("green", "█".repeat(connections)) + "░".repeat(room) + "  room for more"),
+      row(
+        "connections",
+        connections,
+        `${style("green", "█".repeat(connections))}${"░".repeat(room)} ${room > 0 ? `room for ${room} more` : "full"}`,
+      ),
       row(
         "free descriptors",
         free,
-        style(room > 0 ? "green" : "yellow", "█".repeat(Math.max(0, free))) +
-          `  ${this.#headroom} are for the runtime; ${taken} are in use otherwise`,
+        `${style("yellow", "█".repeat(Math.max(0, free - room)))}${
+          "░".repeat(room)
+        } ${this.#headroom} are kept for the runtime`,
       ),
       row("queue length", waiting, "clients whom nobody has looked at yet"),
       row("refused", refused, refused === 0 ? "" : "each told so: an orderly end of its stream"),
       row("CPU", `${cpuPercent.toFixed(0)} %`, "of one processor"),
       row("p99 of the 8", `${p99Ms.toFixed(1)} ms`, "99 of 100 pings are answered faster"),
       "",
-      told === "" ? "" : `  ${style("yellow", "the application was told:")} ${told.replace(/ on \S+/, "")}`,
+      told === "" ? "" : `  ${style("yellow", "the application was told:")} ${told.replace(/ on tcp:[^ ]*:\d+/, "")}`,
     ];
     const back = this.#height === 0 ? "" : `\x1b[${this.#height}A`;
     process.stdout.write(back + lines.map((line) => `\x1b[K${line}\n`).join(""));
@@ -85,7 +93,7 @@ class Table implements Screen {
 
   end(sentence: string): void {
     process.stdout.write("\x1b[?7h");
-    console.log(`\n${style("bold", sentence)}`);
+    console.log(`\n${style("bold", wrap(sentence))}`);
   }
 }
 

@@ -48,9 +48,12 @@ test.each([["level", "fin"], ["edge", "fin"], ["farewell", "farewell"]] as const
   async (variant, answer) => {
     const result = await bench(variant);
     expect(result).toMatchObject({ start: "listens", survives: true, told: ["start", "end"] });
-    const { answered = 0, ...others } = result.outcomes!;
+    // A ping that arrives when the server has just closed makes a reset of a good ending.
+    const { answered = 0, [answer]: told = 0, rst = 0, ...others } = result.outcomes!;
+    expect(others).toEqual({});
     expect(answered).toBeGreaterThan(0);
-    expect(others).toEqual({ [answer]: CLIENTS - answered });
+    expect(told).toBeGreaterThan(rst);
+    expect(answered + told + rst).toBe(CLIENTS);
     expect(result.next!.attempts).toBe(1);
     expect(result.logLinesPerMinute).toBeLessThanOrEqual(3);
     expect(result.storm!.reconnectsPerSecond).toBeGreaterThan(0);

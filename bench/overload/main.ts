@@ -38,7 +38,7 @@ type Run = readonly [Contestant, Plan];
 function fullRuns(): Run[] {
   return LIMITS.flatMap((limit) =>
     FLOODS.flatMap((excess) => {
-      const isMain = limit === 64 && excess === 150;
+      const isCentral = limit === 64 && excess === 150;
       const plan = {
         limit,
         excess,
@@ -47,7 +47,7 @@ function fullRuns(): Run[] {
         stormMs: isMain ? 4_000 : 1_000,
         episodes: 0,
       };
-      return CONTESTANTS.filter((contestant) => isMain || contestant.isMain)
+      return CONTESTANTS.filter((contestant) => isCentral || contestant.isMain)
         .map((contestant): Run => [contestant, { ...plan, episodes: isMain && contestant.isMain ? 1_000 : 0 }]);
     })
   );
@@ -79,7 +79,7 @@ function quickRuns(): Run[] {
       excess,
       rounds: 1,
       windowMs: 800,
-      stormMs: isMain ? 600 : 0,
+      stormMs: isMain ? 1_000 : 0,
       episodes: isMain ? 10 : 0,
     }];
   });
