@@ -187,7 +187,7 @@ export class World {
       this.fail(`${this.#waiting()} clients are stranded`);
     }
 
-    for (const client of this.#clients) if (!client.isOver && client.state === "accepted") client.close();
+    for (const client of this.#clients) if (client.state === "accepted") client.close();
     // Those who wait take the place of those who go: each release makes room for one, at once.
     for (let rounds = 0; this.#served.length > 0; rounds++) {
       if (rounds > this.#clients.length) this.fail("clients come out of nowhere");
@@ -236,7 +236,7 @@ export class World {
         return;
       case "leave": {
         const client = this.#clients[step.index % this.#clients.length];
-        if (client === undefined || client.isOver || client.state === "connecting") return;
+        if (client === undefined || client.state === "connecting") return;
         return step.isReset ? client.reset() : client.close();
       }
       case "release":
