@@ -9,7 +9,7 @@ import { defaultReserve, defaultSlack, descriptorLimit, growTable } from "./desc
 import type { OverloadCause, OverloadEvent } from "./episode.ts";
 import { Interest, type Trigger } from "./interest.ts";
 import { Ladder } from "./ladder.ts";
-import { ACCEPT_BUDGET, PAUSE_MAX_MS, PAUSE_MIN_MS, PAUSE_SYSTEM_MIN_MS } from "./limits.ts";
+import { ACCEPT_BUDGET, ACCEPT_FAILURES, PAUSE_MAX_MS, PAUSE_MIN_MS, PAUSE_SYSTEM_MIN_MS } from "./limits.ts";
 import { Listener, type ListenerInfo } from "./listener.ts";
 import type { EventLoop } from "./loop.ts";
 import { booleanOption, choiceOption, integerOption } from "./options.ts";
@@ -236,7 +236,7 @@ export class Acceptor implements Source, Member {
     this.#refill(); // before anybody is accepted: the slot that is free now is the reserve's
     let refused = 0;
     let reaped = 0;
-    let succeeded = false;
+    let failures = 0; // in a row
     const mayReap = () => this.#settings.reapIdle !== undefined && reaped < this.#settings.reapIdle.perTurn;
     for (let i = 0; i < ACCEPT_BUDGET; i++) {
       // User code ran in the last round, and may have stopped the server.
@@ -246,9 +246,11 @@ export class Acceptor implements Source, Member {
         if (mayReap() && this.#listener.isSomebodyWaiting && this.#reapOne()) reaped++;
         else return this.#pauseForRoom(now);
       }
+      // Whatever the errno: nothing can make this spin.
+      if (failures === ACCEPT_FAILURES) return this.#pause("no listener answer", now);
       const fd = this.#sys.accept4(this.#listener.fd, ACCEPT_FLAGS, this.#shares && this.#sockaddrFor());
       if (fd >= 0) {
-        succeeded = true;
+        failures = 0;
         const outcome = this.#admit(fd, now, mayReap());
         if (outcome === "reaped") reaped++;
         const isRefused = outcome === "refused" || outcome === "rate limited";
@@ -257,6 +259,7 @@ export class Acceptor implements Source, Member {
         }
         continue;
       }
+      failures++;
       switch (answerOf(-fd)) {
         case "empty":
           return;
@@ -278,7 +281,7 @@ export class Acceptor implements Source, Member {
           }
           // A misread errno must cost nobody the connection; and what was full may have room by now.
           if (!this.#listener.isTableFull(-fd)) continue;
-          succeeded = true;
+          failures = 0;
           if (mayReap() && this.#reapOne()) {
             reaped++;
             continue;
@@ -288,9 +291,7 @@ export class Acceptor implements Source, Member {
           continue;
       }
     }
-    // A whole budget of failures is a pause, whatever the errno: nothing can make this spin.
-    if (succeeded) this.#acceptNextTurn();
-    else this.#pause("no listener answer", now);
+    this.#acceptNextTurn();
   };
 
   /** Serves the client that `fd` is, or refuses it. */

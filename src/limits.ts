@@ -15,6 +15,12 @@ export const WRITE_BUDGET_BYTES: number = 1024 * 1024;
 /** Calls of accept4(2) before the loop goes on. */
 export const ACCEPT_BUDGET: number = 64;
 
+/**
+ * Failing calls of accept4(2) in a row that make a listener pause, whatever the errno. Few: as a pause backs off there
+ * are up to seven in a second, and each call may be made twice, to confirm an errno.
+ */
+export const ACCEPT_FAILURES: number = 8;
+
 /** Turns before `run()` gives the thread to the runtime. More save little, and delay promises and signals. */
 export const TURNS_PER_MACROTASK: number = 4;
 
@@ -53,5 +59,6 @@ export const HEADROOM_MAX: number = 32;
 export const TIMER_MAX_MS: number = 2 ** 31 - 1;
 
 assert(READ_BUDGET_BYTES % RECEIVE_BUFFER_BYTES === 0, "the read budget is whole receive buffers");
+assert(ACCEPT_FAILURES < ACCEPT_BUDGET, "a turn has room for failures");
 assert(PAUSE_MIN_MS <= PAUSE_MAX_MS, "a pause backs off upwards");
 assert(HEADROOM_MIN <= HEADROOM_MAX, "the headroom's bounds are in order");

@@ -1,5 +1,6 @@
 /** What strace(1) saw of a process. */
 import { readFileSync } from "node:fs";
+import { startProgram, type TestProcess, until } from "./processes.ts";
 
 /** One system call that has returned. */
 export interface Call {
@@ -19,6 +20,27 @@ export interface Call {
 export function tracedBy(file: string, names: readonly string[]): string[] {
   const trace = names.map((name) => `?${name}`).join(",");
   return ["strace", "-D", "-f", "-qq", "-o", file, "-e", `trace=${trace}`, "-e", "signal=none"];
+}
+
+/**
+ * Attaches strace to a process that runs, all its threads, and has the calls that `inject` names fail as it says, such
+ * as `"accept4:error=ENFILE:when=1..2"`, until {@linkcode detach}. The process survives both.
+ */
+export async function injectInto(pid: number, file: string, inject: string): Promise<TestProcess> {
+  const [name] = inject.split(":");
+  const tracer = startProgram("strace", [
+    ...["-f", "-p", String(pid), "-o", file, "-e", `trace=${name}`, "-e", `inject=${inject}`, "-e", "signal=none"],
+  ]);
+  const isAttached = () => tracer.exit !== undefined || /attached/.test(tracer.stderr);
+  await until(isAttached, "strace attached to a process");
+  if (tracer.exit !== undefined) throw new Error(`Cannot trace process ${pid}: ${tracer.stderr}`);
+  return tracer;
+}
+
+/** Ends what {@linkcode injectInto} began. */
+export async function detach(tracer: TestProcess): Promise<void> {
+  tracer.kill("SIGTERM");
+  await tracer.end();
 }
 
 /** The calls in `file`, in the order in which they returned; those of one thread in the order in which it made them. */
