@@ -489,6 +489,7 @@ export class Connection<T = undefined> implements Source, Ending, IdleNode {
   }
 }
 
-function isPromise(value: unknown): value is PromiseLike<unknown> {
+/** Whether a handler was `async`: what it returned may be rejected. */
+export function isPromise(value: unknown): value is PromiseLike<unknown> {
   return typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function";
 }

@@ -7,6 +7,7 @@ import {
   type ConnectionHandlers,
   type ConnectionOptions,
   type ConnectionSettings,
+  isPromise,
   resolveConnection,
 } from "./connection.ts";
 import type { AcceptCounters } from "./counters.ts";
@@ -54,8 +55,8 @@ export interface ServerOptions<T = undefined>
   /** Takes the lines about overload. @default {standard error} */
   logger?: (line: string) => void;
   /**
-   * Receives what `close` handlers throw, and why a listener stopped listening by itself. What it throws itself ends the
-   * loop. Default: a line on standard error.
+   * Receives what `close` and `overloaded` throw, and why a listener stopped listening by itself. What it throws itself
+   * ends the loop. Default: a line on standard error.
    */
   onError?: (error: unknown) => void;
   /** The loop to serve on, which the caller runs. By default the server makes one, runs it beside the runtime, and ends it. */
@@ -148,7 +149,7 @@ export class Server<T = undefined> {
       this.#acceptor = new Acceptor(this.loop, listener, { ...options, trigger: triggers.listener }, {
         accept: (clientFd) => this.#serve(clientFd),
         fail: (error) => this.#onError(error),
-        overloaded: options.overloaded ?? this.#logOverload(options.logger),
+        overloaded: this.#reporter(options),
         reap: (minIdleMs) => this.#reap(minIdleMs),
       });
     } catch (error) {
@@ -241,9 +242,20 @@ export class Server<T = undefined> {
     return oldest.surrender(new RangeError(`Cannot keep an idle connection: its descriptor is needed`));
   }
 
-  #logOverload(write: ((line: string) => void) | undefined): (event: OverloadEvent) => void {
-    const log = new OverloadLog(this.url, write ?? ((line) => this.loop.diagnose(`spillway: ${line}`)));
-    return (event) => log.log(event, this.loop.now);
+  /** Tells the user's handler, or writes lines. */
+  #reporter({ overloaded, logger }: ServerOptions<T>): (event: OverloadEvent) => void {
+    if (overloaded === undefined) {
+      const log = new OverloadLog(this.url, logger ?? ((line) => this.loop.diagnose(`spillway: ${line}`)));
+      return (event) => log.log(event, this.loop.now);
+    }
+    return (event) => {
+      try {
+        const result: unknown = overloaded(event);
+        if (isPromise(result)) result.then(undefined, this.#onError);
+      } catch (error) {
+        this.#onError(error);
+      }
+    };
   }
 
   async #run(): Promise<void> {

@@ -1,20 +1,32 @@
 /** src/acceptor.ts and src/server.ts over a real listener: each policy of overload, by the clock of the test. */
 import { readlinkSync } from "node:fs";
+import process from "node:process";
 import { describe, expect, test } from "vitest";
-import { F, MSG, O, RLIMIT, SOCK } from "../ffi/constants.ts";
+import { AF, F, MSG, O, RLIMIT, SOCK } from "../ffi/constants.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { encodeSockaddr, type Rlimit } from "../ffi/layout.ts";
-import { bind, close, connect, fcntl, getrlimit, realSyscalls, recv, send, setrlimit } from "../ffi/syscalls.ts";
+import {
+  bind,
+  close,
+  connect,
+  fcntl,
+  getrlimit,
+  realSyscalls,
+  recv,
+  send,
+  setrlimit,
+  socket,
+} from "../ffi/syscalls.ts";
 import { Acceptor, type AcceptorOptions } from "../src/acceptor.ts";
 import type { AcceptCounters } from "../src/counters.ts";
 import { freeDescriptors } from "../src/descriptors.ts";
 import type { OverloadEvent } from "../src/episode.ts";
 import { EventLoop } from "../src/loop.ts";
 import { serve, type Server, type ServerOptions } from "../src/server.ts";
-import { disown, expectNoLeak, fillHoles, openNumbers, outcome, withFree } from "./support/descriptors.ts";
+import { disown, expectNoLeak, fillHoles, openNumbers, outcome, own, withFree } from "./support/descriptors.ts";
 import { ManualHost } from "./support/hosts.ts";
 import { kernelWith } from "./support/kernel.ts";
-import { addressOf, bytes, ready, tcpListener, tcpSocket, text } from "./support/sockets.ts";
+import { addressOf, bytes, loopback, ready, tcpListener, tcpSocket, text } from "./support/sockets.ts";
 
 expectNoLeak();
 
@@ -571,6 +583,17 @@ describe.each(["level", "edge"] as const)("Rates and shares, %s-triggered,", (tr
       }),
   );
 
+  test("maxConnectionsPerAddress and acceptsPerSecondPerAddress leave Unix peers alone, who have no address", () => {
+    const path = `\0spillway-policies-${process.pid}-${trigger}`;
+    const options = { trigger, path, maxConnectionsPerAddress: 1, acceptsPerSecondPerAddress: 1 };
+    return serving(options, (serving) => {
+      const clients = serving.arrive(4);
+      serving.settle();
+      expect(clients.map(seenBy)).toEqual(Array(4).fill("open"));
+      expect(serving.server.counters).toMatchObject({ accepted: 4, rateLimited: 0 });
+    });
+  });
+
   test("a flood above the rate is no overload, and the refusals keep to shedPerSecond", () =>
     rig({ trigger, clients: 64, acceptsPerSecond: 1, overload: { shedPerSecond: 10 } }, (rig) => {
       rig.arrive(64);
@@ -601,9 +624,12 @@ async function serving(options: Partial<ServerOptions>, test: (serving: Serving)
     close: (_, error) => void closed.push(error),
     ...options,
   });
-  const { port } = server.address as { port: number };
-  const sockets = Array.from({ length: 32 }, () => tcpSocket(SOCK.cloexec));
-  const sockaddr = encodeSockaddr({ family: "inet", address: new Uint8Array([127, 0, 0, 1]), port });
+  const { address } = server;
+  const sockaddr = address.transport === "unix"
+    ? encodeSockaddr({ family: "unix", path: bytes(address.path) })
+    : loopback(address.port);
+  const family = address.transport === "unix" ? AF.unix : AF.inet;
+  const sockets = Array.from({ length: 32 }, () => own(socket(family, SOCK.stream | SOCK.cloexec, 0)));
   const arrive = (count: number) =>
     sockets.splice(0, count).map((client) => {
       expect(outcome(connect(client, sockaddr))).toBe(0);
@@ -698,6 +724,20 @@ describe.each(["level", "edge"] as const)("serve(), %s-triggered,", (trigger) =>
       expect(serving.serverErrors).toEqual([new Error("no room for the start"), new Error("no room for the end")]);
       expect(serving.errors).toEqual([]);
     }));
+
+  test("overloaded that rejects is handed to onError", async () => {
+    let errors: unknown[] = [];
+    await serving({
+      trigger,
+      maxConnections: 1,
+      overloaded: ({ kind }) => Promise.reject(new Error(`no room for the ${kind}`)) as unknown as void,
+    }, (serving) => {
+      errors = serving.serverErrors;
+      serving.arrive(2);
+      serving.settle();
+    });
+    expect(errors).toEqual([new Error("no room for the start")]);
+  });
 
   test("overloaded may stop the server", () =>
     serving({ trigger, maxConnections: 1, overloaded: () => void server!.stop({ timeoutMs: 0 }) }, (serving) => {
