@@ -39,16 +39,10 @@ function fullRuns(): Run[] {
   return LIMITS.flatMap((limit) =>
     FLOODS.flatMap((excess) => {
       const isCentral = limit === 64 && excess === 150;
-      const plan = {
-        limit,
-        excess,
-        rounds: isMain ? 5 : 1,
-        windowMs: 2_500,
-        stormMs: isMain ? 4_000 : 1_000,
-        episodes: 0,
-      };
-      return CONTESTANTS.filter((contestant) => isCentral || contestant.isMain)
-        .map((contestant): Run => [contestant, { ...plan, episodes: isMain && contestant.isMain ? 1_000 : 0 }]);
+      const once: Plan = { limit, excess, rounds: 1, windowMs: 2_500, stormMs: 2_500, episodes: 0 };
+      const often: Plan = { ...once, rounds: 5, episodes: 1_000 };
+      return CONTESTANTS.filter(({ isMain }) => isCentral || isMain)
+        .map((contestant): Run => [contestant, isCentral && contestant.isMain ? often : once]);
     })
   );
 }
