@@ -10,7 +10,6 @@ import { RUNTIME } from "./support/scripts.ts";
 
 const CLIENTS = 150;
 const SHORT = ["--rounds", "1", "--window-ms", "300", "--storm-ms", "300", "--episodes", "3"];
-const permissions = ["--allow-run", "--allow-read", "--allow-write", "--allow-sys", "--allow-env"];
 
 vi.setConfig({ testTimeout: 90_000 });
 expectNoLeak();
@@ -35,7 +34,7 @@ async function bench(variant: string): Promise<Result> {
     "--json",
     json,
   ];
-  const harness = start("bench/overload/main.ts", [...args, ...SHORT], { permissions });
+  const harness = start("bench/overload/main.ts", [...args, ...SHORT], { permissions: "all" });
   expect(await harness.ended, harness.stderr).toEqual({ code: 0, signal: null });
   expect(harness.stdout).toContain(`${RUNTIME}: Spillway, ${variant}`);
   const results = JSON.parse(readFileSync(json, "utf8"));

@@ -6,15 +6,13 @@ import { expectNoProcesses, start, until } from "./support/processes.ts";
 import { RUNTIME } from "./support/scripts.ts";
 
 const DEMO = "examples/overload.ts";
-/** What the demo needs under Deno to start and watch processes. */
-const permissions = ["--allow-run", "--allow-read", "--allow-env"];
 
 vi.setConfig({ testTimeout: 60_000 });
 expectNoLeak();
 expectNoProcesses();
 
 test("the demo shows refusals and recovery in plain lines, and ends with code 0", async () => {
-  const demo = start(DEMO, ["--runtime", RUNTIME, "--phase-ms", "600"], { permissions });
+  const demo = start(DEMO, ["--runtime", RUNTIME, "--phase-ms", "600"], { permissions: "all" });
   expect(await demo.ended, demo.stderr).toEqual({ code: 0, signal: null });
   const { lines } = demo;
   const phases = lines.map((line) => /^(calm|flood|storm|leave): /.exec(line)?.[1]).filter((name) =>
@@ -34,7 +32,7 @@ test("the demo shows refusals and recovery in plain lines, and ends with code 0"
 });
 
 test("Ctrl-C ends the demo and its children", async () => {
-  const demo = start(DEMO, ["--runtime", RUNTIME], { permissions });
+  const demo = start(DEMO, ["--runtime", RUNTIME], { permissions: "all" });
   await demo.line(8); // the server and the clients are at work
   const children = childrenOf(demo.pid);
   expect(children.length).toBe(2);
@@ -44,7 +42,7 @@ test("Ctrl-C ends the demo and its children", async () => {
 });
 
 test("a flag that cannot be meant is refused with code 2", async () => {
-  const demo = start(DEMO, ["--runtime", "perl"], { permissions });
+  const demo = start(DEMO, ["--runtime", "perl"], { permissions: "all" });
   expect(await demo.end()).toEqual({ code: 2, signal: null });
   expect(demo.stderr).toMatch(/^--runtime is deno, bun or node/);
 });

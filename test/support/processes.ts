@@ -16,17 +16,17 @@ const CONDITION_MS = 20_000;
 /** Ticks a second of the times in /proc/PID/stat: USER_HZ, which is 100 on every architecture. proc(5). */
 export const TICKS_PER_SECOND = 100;
 
-/** What a server needs and no more. */
+/** How each runtime runs a script. */
 const FLAGS = {
-  deno: ["run", "--no-prompt", "--allow-ffi"],
+  deno: ["run", "--no-prompt"],
   bun: [],
   node: ["--disable-warning=ExperimentalWarning"],
 };
 
 /** How {@linkcode start} runs a script. */
 export interface StartOptions {
-  /** Flags of Deno, beside `--allow-ffi`. */
-  readonly permissions?: readonly string[];
+  /** Flags of Deno, beside `--allow-ffi`; or everything, which Deno asks for to look at other processes in /proc. */
+  readonly permissions?: readonly string[] | "all";
   /** A program and its arguments that end by executing the runtime, such as `["prlimit", "--nofile=64:64"]`. */
   readonly under?: readonly string[];
 }
@@ -153,7 +153,9 @@ export async function killProcesses(): Promise<void> {
 export function start(script: string, args: readonly string[] = [], options: StartOptions = {}): ServerProcess {
   const { permissions = [], under = [] } = options;
   const path = fileURLToPath(new URL(`../../${script}`, import.meta.url));
-  const flags = RUNTIME === "deno" ? [...FLAGS.deno, ...permissions] : FLAGS[RUNTIME];
+  // What a server needs and no more, unless a test says so.
+  const granted = permissions === "all" ? ["--allow-all"] : ["--allow-ffi", ...permissions];
+  const flags = RUNTIME === "deno" ? [...FLAGS.deno, ...granted] : FLAGS[RUNTIME];
   const [program, ...rest] = [...under, process.execPath, ...flags, path, ...args];
   const child = new ServerProcess(program!, rest);
   running.add(child);
