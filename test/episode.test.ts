@@ -50,11 +50,12 @@ describe("Episode.due()", () => {
     expect(episode.due(2 * QUIET_MS - 1, false)).toBe("end");
   });
 
-  test("Episode.due() is no end while nobody is accepted", () => {
+  test("Episode.due() is no end while somebody waits, nor in the second after", () => {
     const episode = new Episode();
     episode.trouble("descriptors", 0);
     expect(episode.due(10 * QUIET_MS, true)).toBeUndefined();
-    expect(episode.due(10 * QUIET_MS, false)).toBe("end");
+    expect(episode.due(11 * QUIET_MS - 1, false)).toBeUndefined();
+    expect(episode.due(11 * QUIET_MS, false)).toBe("end");
   });
 
   test("Episode.due() is the end again until that was told", () => {
@@ -102,11 +103,11 @@ describe("Episode.event()", () => {
   });
 
   test("Episode: one start and one end, in turns, whenever clients come and whenever it is looked after", () => {
-    const steps = fc.array(fc.record({ gapMs: fc.nat(2_000), isTrouble: fc.boolean(), isPaused: fc.boolean() }));
+    const steps = fc.array(fc.record({ gapMs: fc.nat(2_000), isTrouble: fc.boolean(), isWaiting: fc.boolean() }));
     check(fc.property(steps, (all) => {
       const episode = new Episode();
       let [now, last, isRunning] = [0, -Infinity, false];
-      for (const { gapMs, isTrouble, isPaused } of all) {
+      for (const { gapMs, isTrouble, isWaiting } of all) {
         now += gapMs;
         if (isTrouble) {
           expect(episode.trouble("headroom", now)).toBe(!isRunning);
@@ -114,8 +115,9 @@ describe("Episode.event()", () => {
         }
         expect(episode.isActive).toBe(isRunning);
         if (!isRunning) continue;
-        const isOver = !isPaused && now - last >= QUIET_MS;
-        expect(episode.due(now, isPaused) === "end").toBe(isOver);
+        if (isWaiting) last = now;
+        const isOver = now - last >= QUIET_MS;
+        expect(episode.due(now, isWaiting) === "end").toBe(isOver);
         if (!isOver) continue;
         episode.event("end", now, FIGURES);
         isRunning = false;
