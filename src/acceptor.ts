@@ -9,7 +9,14 @@ import { defaultReserve, defaultSlack, descriptorLimit, growTable } from "./desc
 import type { OverloadCause, OverloadEvent } from "./episode.ts";
 import { Interest, type Trigger } from "./interest.ts";
 import { Ladder } from "./ladder.ts";
-import { ACCEPT_BUDGET, ACCEPT_FAILURES, PAUSE_MAX_MS, PAUSE_MIN_MS, PAUSE_SYSTEM_MIN_MS } from "./limits.ts";
+import {
+  ACCEPT_BUDGET,
+  ACCEPT_FAILURES,
+  PAUSE_MAX_MS,
+  PAUSE_MIN_MS,
+  PAUSE_RATE_MS,
+  PAUSE_SYSTEM_MIN_MS,
+} from "./limits.ts";
 import { Listener, type ListenerInfo } from "./listener.ts";
 import type { EventLoop } from "./loop.ts";
 import { booleanOption, choiceOption, integerOption } from "./options.ts";
@@ -274,6 +281,7 @@ export class Acceptor implements Source, Member {
           continue;
         case "table full":
           this.#countFull(-fd);
+          this.#room.lookAtLimit(); // a mark that was above a lowered limit was no mark
           // Decided before the queue is looked at: accept4(2) says it on an empty queue as well.
           if (!this.#listener.isSomebodyWaiting) {
             this.counters.falseAlarms++;
@@ -391,7 +399,8 @@ export class Acceptor implements Source, Member {
     this.#refusals.take(now);
     const waitMs = this.#refusals.waitMs(now);
     if (waitMs > 0) {
-      this.#pause(cause, now, waitMs);
+      // Long enough for a few: to pause and resume costs more than to refuse.
+      this.#pause(cause, now, Math.max(waitMs, PAUSE_RATE_MS));
       return true;
     }
     if (refused < this.#settings.shedPerTurn) return false;
@@ -451,7 +460,8 @@ export class Acceptor implements Source, Member {
     const { now } = this.#loop;
     const mayReap = this.#settings.reapIdle !== undefined; // somebody may have been idle for long enough by now
     if (this.#overload.isWaiting(now) && !mayReap && !this.#room.isLeft(this.#listener.fd)) {
-      // Whoever waits goes on waiting: nothing is gained by a look that could only fail.
+      // Whoever waits goes on waiting: nothing is gained by an accept that could only fail.
+      if (this.#listener.isSomebodyWaiting) this.#watch.trouble(this.#room.lack, now);
       this.#pauseTimer = this.#setPauseTimer(Math.min(this.#pauseMs, this.#overload.graceLeftMs(now)));
       this.#pauseMs = Math.min(2 * this.#pauseMs, PAUSE_MAX_MS);
       return;

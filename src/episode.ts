@@ -79,9 +79,10 @@ export class Episode {
     return true;
   }
 
-  /** What is due now; call it about once a second. `isPaused` keeps the episode going. */
-  due(nowMs: number, isPaused: boolean): "summary" | "end" | undefined {
-    if (!isPaused && nowMs >= this.#troubledAtMs + QUIET_MS) return "end";
+  /** What is due now; call it a few times a second. That somebody `isWaiting` for room keeps the episode going. */
+  due(nowMs: number, isWaiting: boolean): "summary" | "end" | undefined {
+    if (isWaiting) this.#troubledAtMs = nowMs;
+    if (nowMs >= this.#troubledAtMs + QUIET_MS) return "end";
     if (nowMs < this.#summaryAtMs) return undefined;
     this.#summaryAtMs = nowMs + SUMMARY_MS;
     return "summary";

@@ -41,6 +41,9 @@ export const PAUSE_MAX_MS: number = 1_000;
 /** First pause where the system's table is full: other processes may take any slot that we free. */
 export const PAUSE_SYSTEM_MIN_MS: number = 100;
 
+/** Shortest pause where the budget of refusals is spent. */
+export const PAUSE_RATE_MS: number = 50;
+
 /** Finished handshakes that the kernel queues ahead of us; net.core.somaxconn caps it. */
 export const BACKLOG: number = 511;
 

@@ -68,8 +68,10 @@ export class OverloadWatch implements Ending {
   }
 
   readonly #lookAfter = (): void => {
-    const { coordinator } = this.#watched;
-    const due = this.#episode.due(this.#loop.now, coordinator.isPaused);
+    const { coordinator, listener, room } = this.#watched;
+    room.lookAtLimit();
+    const isWaiting = coordinator.isPaused && listener.isSomebodyWaiting;
+    const due = this.#episode.due(this.#loop.now, isWaiting);
     if (coordinator.tryLock()) {
       const isRestored = coordinator.reserve.restore();
       coordinator.unlock();

@@ -65,6 +65,11 @@ export class Room {
     assert(this.#connections >= 0, "a connection is released once");
   }
 
+  /** The limit may have been changed, from outside or inside. Also done wherever somebody is turned away on its account. */
+  lookAtLimit(): void {
+    this.#mark = descriptorLimit(this.#sys) - this.headroom;
+  }
+
   /**
    * How the client that was given `fd` finds us. The kernel hands out the lowest free number, so number k proves that
    * all below it are in use. The limit is read again before anybody is turned away on its account: it may have been
@@ -74,7 +79,7 @@ export class Room {
     if (this.#connections >= this.#maxConnections) return "beyond";
     const settling = this.#loop.settlingDescriptors;
     if (fd >= this.#mark - settling - 1) {
-      this.#lookAtLimit();
+      this.lookAtLimit();
       if (fd >= this.#mark - settling) return "beyond";
       if (fd === this.#mark - settling - 1) return "last";
     }
@@ -86,11 +91,7 @@ export class Room {
     if (this.#connections >= this.#maxConnections) return false;
     const free = lowestFree(this.#sys, anyFd);
     if (free < 0) return false;
-    this.#lookAtLimit();
+    this.lookAtLimit();
     return free < this.#mark - this.#loop.settlingDescriptors;
-  }
-
-  #lookAtLimit(): void {
-    this.#mark = descriptorLimit(this.#sys) - this.headroom;
   }
 }
