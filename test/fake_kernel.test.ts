@@ -212,13 +212,36 @@ function compare(steps: readonly Step[]): void {
 /** The runtime opened or closed a descriptor in between. */
 class Disturbed extends Error {}
 
+/** Few enough that a sequence comes to the same registration again and again. */
+const EVENT_OPERATIONS = [
+  "connect",
+  "accept4",
+  "client sends",
+  "client ends",
+  "client resets",
+  "recv",
+  "send",
+  "shutdown",
+  "queue reset",
+  "close",
+  "dup3",
+  "dupfd",
+  "eventfd",
+  "write of an eventfd",
+  "read of an eventfd",
+  "epoll add",
+  "epoll mod",
+  "epoll del",
+  "epoll_wait",
+];
+
 describe("FakeKernel and the real one", () => {
-  test("agree on random sequences of calls", () => {
-    const step = fc.tuple(
-      fc.oneof(...Object.entries(OPERATIONS).map(([name, [weight]]) => ({ weight, arbitrary: fc.constant(name) }))),
-      fc.nat(0xffff),
-      fc.nat(0xffff),
-    );
+  test.each([
+    ["of all calls", Object.keys(OPERATIONS)],
+    ["about events", EVENT_OPERATIONS],
+  ])("agree on random sequences %s", (_, names) => {
+    const weighted = names.map((name) => ({ weight: OPERATIONS[name]![0], arbitrary: fc.constant(name) }));
+    const step = fc.tuple(fc.oneof(...weighted), fc.nat(0xffff), fc.nat(0xffff));
     check(fc.property(fc.array(step, { minLength: 1, maxLength: 60, size: "max" }), (steps) => {
       for (let tries = 0;; tries++) {
         try {
