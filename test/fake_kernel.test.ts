@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import process from "node:process";
 import { describe, expect, test } from "vitest";
-import { AF, EPOLL, O, POLL, SO, SOCK, SOL, TCP } from "../ffi/constants.ts";
+import { AF, EPOLL, O, POLL, RLIMIT, SHUT, SO, SOCK, SOL, TCP } from "../ffi/constants.ts";
 import { ERRNO } from "../ffi/errno.ts";
-import { encodeInt, encodeSockaddr } from "../ffi/layout.ts";
+import { decodeSockaddr, encodeInt, encodeSockaddr, type InetFields, type Rlimit } from "../ffi/layout.ts";
 import { Acceptor, type AcceptorOptions } from "../src/acceptor.ts";
 import { Connection, resolveConnection } from "../src/connection.ts";
 import { EventLoop } from "../src/loop.ts";
@@ -185,55 +185,138 @@ describe("FakeKernel", () => {
   });
 });
 
-type Step = readonly [name: string, number: number, other: number];
-
 /** In 127/8, and different in each process, as these tests may run under several runtimes at a time. */
 const OWN_ADDRESS = new Uint8Array([127, 128 | process.pid >> 16, process.pid >> 8, process.pid]);
 
-/** Runs one sequence on both kernels, from the same start: a listener and an epoll instance that watches it. */
-function compare(steps: readonly Step[]): void {
-  const kernels = new BothKernels(12);
-  let isFailed = true;
-  try {
-    // The port is chosen by us: one that the kernel chose is lost when a queue is reset.
-    const sockaddr = encodeSockaddr({ family: "inet", address: OWN_ADDRESS, port: 4711 });
-    const listener = kernels.opening("socket", (sys) => sys.socket(AF.inet, SOCK.stream | SOCK.nonblock, 0));
-    kernels.both("reuse", (sys) => sys.setsockopt(listener, SOL.socket, SO.reuseaddr, encodeInt(1)));
-    kernels.both("nodelay", (sys) => sys.setsockopt(listener, SOL.tcp, TCP.nodelay, encodeInt(1)));
-    kernels.both("bind", (sys) => sys.bind(listener, sockaddr));
-    kernels.both("listen", (sys) => sys.listen(listener, 4));
-    kernels.opening("epoll_create1", (sys) => sys.epollCreate1(EPOLL.cloexec));
-    for (const [name, number, other] of steps) {
-      OPERATIONS[name]![1](kernels, number, other);
-      kernels.settle();
+/** Chosen by us: one that the kernel chose is lost when a queue is reset. */
+const PORT = 4711;
+
+/** Runs `test` on both kernels, from the same start: a listener on this port, 0 for any, and an epoll instance. */
+function onBoth(port: number, test: (kernels: BothKernels, listener: number) => void): void {
+  for (let tries = 0;; tries++) {
+    const kernels = new BothKernels(12);
+    let isFailed = true;
+    try {
+      const sockaddr = encodeSockaddr({ family: "inet", address: OWN_ADDRESS, port });
+      const listener = kernels.opening("socket", (sys) => sys.socket(AF.inet, SOCK.stream | SOCK.nonblock, 0));
+      kernels.both("reuse", (sys) => sys.setsockopt(listener, SOL.socket, SO.reuseaddr, encodeInt(1)));
+      kernels.both("nodelay", (sys) => sys.setsockopt(listener, SOL.tcp, TCP.nodelay, encodeInt(1)));
+      kernels.both("bind", (sys) => sys.bind(listener, sockaddr));
+      kernels.both("listen", (sys) => sys.listen(listener, 4));
+      kernels.opening("epoll_create1", (sys) => sys.epollCreate1(EPOLL.cloexec));
+      test(kernels, listener);
+      isFailed = false;
+    } catch (error) {
+      if (!kernels.isDisturbed || tries === 3) throw error;
+    } finally {
+      kernels.release(isFailed);
     }
-    isFailed = false;
-  } catch (error) {
-    if (kernels.isDisturbed) throw new Disturbed("A descriptor of the runtime came or went", { cause: error });
-    throw error;
-  } finally {
-    kernels.release(isFailed);
+    if (!isFailed) return;
   }
 }
 
-/** The runtime opened or closed a descriptor in between. */
-class Disturbed extends Error {}
+/** Few enough that a sequence comes to the same registration again and again. */
+const EVENT_OPERATIONS = [
+  "connect",
+  "accept4",
+  "client sends",
+  "client ends",
+  "client resets",
+  "recv",
+  "send",
+  "shutdown",
+  "queue reset",
+  "close",
+  "dup3",
+  "dupfd",
+  "eventfd",
+  "write of an eventfd",
+  "read of an eventfd",
+  "epoll add",
+  "epoll mod",
+  "epoll del",
+  "epoll_wait",
+];
 
 describe("FakeKernel and the real one", () => {
-  test("agree on random sequences of calls", () => {
-    const step = fc.tuple(
-      fc.oneof(...Object.entries(OPERATIONS).map(([name, [weight]]) => ({ weight, arbitrary: fc.constant(name) }))),
-      fc.nat(0xffff),
-      fc.nat(0xffff),
+  test.each([
+    ["of all calls", Object.keys(OPERATIONS)],
+    ["about events", EVENT_OPERATIONS],
+  ])("agree on random sequences %s", (_, names) => {
+    const weighted = names.map((name) => ({ weight: OPERATIONS[name]![0], arbitrary: fc.constant(name) }));
+    const step = fc.tuple(fc.oneof(...weighted), fc.nat(0xffff), fc.nat(0xffff));
+    check(
+      fc.property(fc.array(step, { minLength: 1, maxLength: 60, size: "max" }), (steps) =>
+        onBoth(PORT, (kernels) => {
+          for (const [name, number, other] of steps) {
+            OPERATIONS[name]![1](kernels, number, other);
+            kernels.settle();
+          }
+        })),
     );
-    check(fc.property(fc.array(step, { minLength: 1, maxLength: 60, size: "max" }), (steps) => {
-      for (let tries = 0;; tries++) {
-        try {
-          return compare(steps);
-        } catch (error) {
-          if (!(error instanceof Disturbed) || tries === 3) throw error;
-        }
-      }
-    }));
   }, 120_000);
+
+  test("agree that a full table is found before an empty queue, and that a raised limit accepts", () =>
+    onBoth(PORT, (kernels, listener) => {
+      const accept = () => kernels.opening("accept4", (sys) => sys.accept4(listener, SOCK.nonblock));
+      while (kernels.opening("open", (sys) => sys.open("/dev/null", O.rdonly)) >= 0);
+      expect(outcome(accept())).toBe("-EMFILE");
+      kernels.connect(listener);
+      expect(outcome(accept())).toBe("-EMFILE");
+      const limit = kernels.fake.getrlimit(RLIMIT.nofile) as Rlimit;
+      kernels.both("raise", (sys) => sys.setrlimit(RLIMIT.nofile, { ...limit, soft: limit.soft + 1 }));
+      const fd = accept();
+      expect(fd).toBe(limit.soft);
+      kernels.both("lower", (sys) => sys.setrlimit(RLIMIT.nofile, limit));
+      // Beyond the limit a client can be closed, but not replaced: dup2(2), EBADF
+      expect(outcome(kernels.both("dup3", (sys) => sys.dup3(listener, fd, O.cloexec)))).toBe("-EBADF");
+      kernels.close(fd);
+      kernels.settle();
+    }));
+
+  test("agree that a queue is reset without a descriptor, and that the listener goes on", () =>
+    onBoth(PORT, (kernels, listener) => {
+      for (let i = 0; i < 5; i++) kernels.connect(listener);
+      kernels.both("shutdown", (sys) => sys.shutdown(listener, SHUT.rd));
+      kernels.both("listen", (sys) => sys.listen(listener, 4));
+      kernels.settle();
+      expect(kernels.clients.map(({ real }) => real.state)).toEqual(Array(5).fill("reset"));
+      kernels.connect(listener);
+      kernels.settle();
+      expect(kernels.fake.queueLength(listener)).toBe(1);
+    }));
+
+  test("agree that a listener which is shut down twice before it listens again hands down an end of stream", () =>
+    onBoth(PORT, (kernels, listener) => {
+      for (const expected of [0, "-ENOTCONN"]) {
+        expect(outcome(kernels.both("shutdown", (sys) => sys.shutdown(listener, SHUT.rd)))).toBe(expected);
+      }
+      kernels.both("listen", (sys) => sys.listen(listener, 4));
+      kernels.connect(listener);
+      const fd = kernels.opening("accept4", (sys) => sys.accept4(listener, SOCK.nonblock));
+      expect(kernels.both("recv", (sys) => sys.recv(fd, bytes(8)))).toBe(0);
+      kernels.both("shutdown", (sys) => sys.shutdown(listener, SHUT.rd));
+      kernels.both("listen", (sys) => sys.listen(listener, 4));
+      kernels.connect(listener);
+      const next = kernels.opening("accept4", (sys) => sys.accept4(listener, SOCK.nonblock));
+      expect(outcome(kernels.both("recv", (sys) => sys.recv(next, bytes(8))))).toBe("-EAGAIN");
+    }));
+
+  test.each([["keeps a port that was chosen", PORT, true], ["loses one that was not", 0, false]] as const)(
+    "agree that a queue reset %s",
+    (_, port, isKept) =>
+      onBoth(port, (kernels, listener) => {
+        const found = kernels.both("reset", (sys) => {
+          const portOf = () => {
+            const sockaddr = bytes(16);
+            return (decodeSockaddr(sockaddr, sys.getsockname(listener, sockaddr)) as InetFields).port;
+          };
+          const before = portOf();
+          sys.shutdown(listener, SHUT.rd);
+          sys.listen(listener, 4);
+          return portOf() === before;
+        });
+        expect(found).toBe(isKept);
+      }),
+  );
 });

@@ -37,8 +37,6 @@ export class TcpEnd extends OpenFile {
   #isDone = false;
   /** SO_ERROR. */
   #error = 0;
-  /** Its last descriptor was closed. */
-  #isOrphan = false;
   /** A send was refused, or poll(2) saw no room: told once there is. */
   #needsSpace = false;
 
@@ -132,7 +130,6 @@ export class TcpEnd extends OpenFile {
   override release(): void {
     const isAborted = this.#received.byteLength > 0 || this.resetsOnClose;
     this.#received = new Uint8Array(0);
-    this.#isOrphan = true;
     this.#isReadShut = true;
     if (isAborted) this.abort();
     else this.#finish();
@@ -154,13 +151,12 @@ export class TcpEnd extends OpenFile {
     else if (this.#state === TCP_STATE.closeWait) this.#state = peer.#state = TCP_STATE.close;
     else return;
     peer.#isDone = peer.#isReadShut = true;
-    this.wake(0);
     peer.wake(0);
   }
 
   #arrive(bytes: Uint8Array): void {
-    // Nobody will ever read it: tcp_rcv_state_process of net/ipv4/tcp_input.c, in FIN-WAIT-2.
-    if (this.#isOrphan || (this.#isReadShut && this.#isWriteShut)) {
+    // Closed, or as good as closed: nobody will ever read it. tcp_rcv_state_process of net/ipv4/tcp_input.c, in FIN-WAIT-2.
+    if (this.#isReadShut && this.#isWriteShut) {
       const { peer } = this;
       this.#resetByPeer();
       peer.#resetByPeer();
