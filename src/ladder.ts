@@ -104,6 +104,10 @@ export class Ladder {
     return "failed";
   }
 
+  /**
+   * Back to back, and never a second shutdown before listen has succeeded: that marks the socket, and whoever it accepts
+   * later would read end of stream at once.
+   */
   #byReset({ fd, backlog }: ShedListener): LadderOutcome {
     if (this.#sys.shutdown(fd, SHUT.rd) < 0 || this.#sys.listen(fd, backlog) < 0) return "failed";
     this.#counters.queueResets++;

@@ -330,10 +330,12 @@ export class World {
   }
 
   /** Whoever is refused is told in the way that was asked for. */
-  #checkClient({ state, text }: FakeClient): void {
+  #checkClient({ state, text, error }: FakeClient): void {
     const { refuse, canResetQueue } = this.#options;
     if (text !== "" && text !== refuse) this.fail(`a client was told ${JSON.stringify(text)}`);
-    if (state === "reset" && refuse !== "rst" && !canResetQueue) this.fail("a client was reset");
+    // A reset that hides behind the end of the stream counts too: farther away it would have overtaken the rest.
+    const isReset = state === "reset" || (state === "end" && error !== 0);
+    if (isReset && refuse !== "rst" && !canResetQueue) this.fail("a client was reset");
   }
 
   #refused(): number {
