@@ -2,7 +2,7 @@
  * What servers do when their descriptors run out: Spillway's beside the runtimes' own, in one run.
  *
  *     npm run bench:overload -- --quick          about 2 minutes: each variant somewhere, not everywhere
- *     npm run bench:overload                     about 40 minutes
+ *     npm run bench:overload                     about 45 minutes
  *     npm run bench:overload -- --only "bun:" --limit 64 --excess 150 --json result.json
  */
 import { writeFileSync } from "node:fs";
