@@ -1,5 +1,5 @@
 import { F, O } from "../ffi/constants.ts";
-import { SystemError } from "../ffi/errno.ts";
+import { ERRNO, SystemError } from "../ffi/errno.ts";
 import type { Syscalls } from "../ffi/syscalls.ts";
 import { assert } from "./assert.ts";
 import { descriptorLimit } from "./descriptors.ts";
@@ -146,7 +146,7 @@ export class Reserve {
 
   /** @returns 0 where it is complete now, else the errno that says why not. */
   #fill(): number {
-    if (this.#isClosed) return this.missing;
+    if (this.#isClosed) return ERRNO.EBADF[0];
     while (this.missing > 0) {
       let fd = openIdle(this.#sys);
       if (fd < 0) {

@@ -9,10 +9,12 @@ import { ERRNO, errnoName } from "../../ffi/errno.ts";
 import { decodeInt, encodeInt, PollSet } from "../../ffi/layout.ts";
 import * as sys from "../../ffi/syscalls.ts";
 import { closeNow, own } from "./descriptors.ts";
-import { addressOf, bytes, reset } from "./sockets.ts";
+import { addressOf, bytes, reset, text } from "./sockets.ts";
 
 const DEADLINE_MS = 20_000;
 const SLICE_MS = 5;
+/** Characters of {@linkcode EchoClient.head}, about. */
+const HEAD_LENGTH = 64;
 const READ_BUDGET_BYTES = 256 * 1024;
 const received = bytes(64 * 1024);
 
@@ -41,6 +43,8 @@ export class EchoClient {
   sent = 0;
   /** Bytes that came back. */
   received = 0;
+  /** The first of them, as text; all that a farewell is. */
+  head = "";
   /** Set where they were not those sent. */
   difference: string | undefined;
   isReading: boolean;
@@ -152,6 +156,7 @@ export class EchoClient {
         this.state = count === 0 ? "ended" : "reset";
         return;
       }
+      if (this.head.length < HEAD_LENGTH) this.head += text(received, Math.min(count, HEAD_LENGTH));
       const expected = this.#stream.subarray(this.received, this.received + count);
       if (this.difference === undefined && Buffer.compare(expected, received.subarray(0, count)) !== 0) {
         this.difference = `of ${count} bytes from ${this.received}`;

@@ -17,9 +17,25 @@ export const GIVEN = 0;
 export const COMMAND = 1;
 export const DONE = 2;
 export const STOP = 3;
-const WORDS = 6;
+const WORDS = 4;
+
+/** A word of a coordinator's handle that it does not use. */
+const COUNT = 3;
 
 const DEADLINE_MS = 20_000;
+
+/** Counts in memory that all threads share, in two steps that only a lock makes one. */
+export function countSlowly(handle: SharedArrayBuffer): void {
+  const words = new Int32Array(handle);
+  const count = Atomics.load(words, COUNT);
+  for (let i = 0; i < 100; i++) Atomics.load(words, COUNT);
+  Atomics.store(words, COUNT, count + 1);
+}
+
+/** What {@linkcode countSlowly} has come to. */
+export function slowCount(handle: SharedArrayBuffer): number {
+  return new Int32Array(handle)[COUNT]!;
+}
 
 /** A thread that runs test/fixtures/coordinator_worker.ts. */
 export class CoordinatorThread {

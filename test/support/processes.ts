@@ -31,6 +31,9 @@ export interface StartOptions {
   readonly under?: readonly string[];
 }
 
+/** Signals that tests send. */
+export type TestSignal = "SIGTERM" | "SIGINT" | "SIGKILL" | "SIGHUP" | "SIGUSR2" | "SIGWINCH" | "SIGSTOP" | "SIGCONT";
+
 /** How a process ended. */
 export interface Exit {
   readonly code: number | null;
@@ -63,7 +66,7 @@ export class TestProcess {
     return this.#child.pid!;
   }
 
-  kill(signal: "SIGTERM" | "SIGINT" | "SIGKILL"): void {
+  kill(signal: TestSignal): void {
     // Not ChildProcess#kill: after that, Deno 2.9 says the process ended by the signal, whatever its exit code.
     if (this.exit === undefined) process.kill(this.pid, signal);
   }
