@@ -139,12 +139,15 @@ export class Coordinator {
    */
   tryLock(): boolean {
     // Owner and time in one word, so that both change in one step. A sixteenth of a second is as fine as it need be.
-    const now = (Date.now() >>> 6) & 0xffffff;
-    const word = (this.#id << 24) | now;
+    let word = this.#lockWordNow();
     const held = Atomics.compareExchange(this.#words, LOCK, 0, word);
     if (held !== 0) {
-      const heldMs = ((now - (held & 0xffffff)) & 0xffffff) << 6;
-      if (heldMs < TAKEOVER_MS || Atomics.compareExchange(this.#words, LOCK, held, word) !== held) return false;
+      // By the clock as it is now: it may have been taken after we looked. The difference has a sign, for a clock that
+      // was set back: by a little, that says nothing; by more than an owner may take, the owner's time says nothing.
+      word = this.#lockWordNow();
+      const heldMs = 64 * (((word - held) << 8) >> 8);
+      if (Math.abs(heldMs) < TAKEOVER_MS) return false;
+      if (Atomics.compareExchange(this.#words, LOCK, held, word) !== held) return false;
     }
     this.#lockWord = word;
     return true;
@@ -154,6 +157,10 @@ export class Coordinator {
   unlock(): void {
     // Not if it was taken over meanwhile.
     Atomics.compareExchange(this.#words, LOCK, this.#lockWord, 0);
+  }
+
+  #lockWordNow(): number {
+    return (this.#id << 24) | ((Date.now() >>> 6) & 0xffffff);
   }
 
   #joinLoop(loop: EventLoop): Joined {

@@ -5,7 +5,7 @@ import { eventfd, read, realSyscalls, recv, type Syscalls } from "../ffi/syscall
 import { Acceptor, type AcceptorOptions } from "../src/acceptor.ts";
 import { Coordinator, type Member } from "../src/coordinator.ts";
 import { EventLoop } from "../src/loop.ts";
-import { coordinatorThread, countSlowly, slowCount } from "./support/coordinators.ts";
+import { coordinatorThread, countSlowly, slowCount, unsteadyClock } from "./support/coordinators.ts";
 import { disown, expectNoLeak, openDescriptors, outcome, own, withFree } from "./support/descriptors.ts";
 import { failure, kernelWith } from "./support/kernel.ts";
 import { turnUntil } from "./support/loops.ts";
@@ -336,6 +336,19 @@ describe("Coordinator.tryLock()", () => {
     expect(words[LOCK]).toBe(0);
   });
 
+  // Who looked at the clock, and was then overtaken by one who took the lock a tick later, took it for very old.
+  test("Coordinator.tryLock() does not take over what is held since a moment after it looked at the clock", () => {
+    const here = new Coordinator();
+    const there = new Coordinator(here.handle);
+    const clock = vi.spyOn(Date, "now").mockReturnValue(1_000_000_000_064);
+    expect(here.tryLock()).toBe(true);
+    clock.mockReturnValue(1_000_000_000_000);
+    expect(there.tryLock()).toBe(false);
+    clock.mockReturnValue(999_999_000_000); // set back for good, or the lock of one who has gone were held for ever
+    expect(there.tryLock()).toBe(true);
+    there.unlock();
+  });
+
   test("Coordinator.tryLock() takes over from a thread that ended while it held it", async () => {
     const coordinator = new Coordinator();
     const thread = await coordinatorThread(coordinator.handle);
@@ -362,6 +375,9 @@ describe("Coordinator.tryLock()", () => {
     const coordinator = new Coordinator();
     const threads = [await coordinatorThread(coordinator.handle), await coordinatorThread(coordinator.handle)];
     for (const thread of threads) thread.begin("lockStorm");
+    const { now } = Date;
+    cleanUps.push(() => void (Date.now = now));
+    Date.now = unsteadyClock(); // here and there: nobody has had the lock for a second, however busy the machine is
     let taken = 0;
     const deadline = performance.now() + 10_000;
     while (taken < 20_000 && performance.now() < deadline) {

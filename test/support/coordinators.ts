@@ -32,6 +32,12 @@ export function countSlowly(handle: SharedArrayBuffer): void {
   Atomics.store(words, COUNT, count + 1);
 }
 
+/** A clock that goes forth and back by half a second, for a lock that is taken over after one. */
+export function unsteadyClock(): () => number {
+  let calls = 0;
+  return () => 1_000_000_000_000 + 64 * (calls++ % 8);
+}
+
 /** What {@linkcode countSlowly} has come to. */
 export function slowCount(handle: SharedArrayBuffer): number {
   return new Int32Array(handle)[COUNT]!;
