@@ -4,7 +4,7 @@
  */
 import { setImmediate } from "node:timers/promises";
 import { AF, MSG, SO, SOCK, SOL } from "../../ffi/constants.ts";
-import { ERRNO, expectValue } from "../../ffi/errno.ts";
+import { ERRNO, expectValue, SystemError } from "../../ffi/errno.ts";
 import { decodeInt, encodeInt, encodeLinger, encodeSockaddr } from "../../ffi/layout.ts";
 import * as sys from "../../ffi/syscalls.ts";
 import { Interest } from "../../src/interest.ts";
@@ -55,7 +55,8 @@ export class Client implements Source {
     const result = sys.connect(this.#fd, sockaddr);
     if (result !== -ERRNO.EINPROGRESS[0]) expectValue(result, "connect a client", "connect");
     const token = clients.poller.add(this.#fd, Interest.readable | Interest.writable | Interest.edge, this);
-    this.#token = typeof token === "number" ? (expectValue(token, "watch a client", "epoll_ctl"), undefined!) : token;
+    if (typeof token === "number") throw new SystemError("watch a client", "epoll_ctl", -token);
+    this.#token = token;
   }
 
   /** Whether it is neither answered nor waiting. */

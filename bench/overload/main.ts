@@ -102,6 +102,12 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 }
 
 const runs = chosenRuns();
+if (runs.length === 0) {
+  console.error(
+    `Nobody to measure: limits are ${LIMITS}, floods ${FLOODS}, and --only is part of a name such as "bun: Spillway"`,
+  );
+  process.exit(2);
+}
 const results: Result[] = [];
 for (const [i, [contestant, plan]] of runs.entries()) {
   const startedAtMs = performance.now();
