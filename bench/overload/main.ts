@@ -39,7 +39,7 @@ function fullRuns(): Run[] {
   return LIMITS.flatMap((limit) =>
     FLOODS.flatMap((excess) => {
       const isCentral = limit === 64 && excess === 150;
-      const once: Plan = { limit, excess, rounds: 1, windowMs: 2_500, stormMs: 2_500, episodes: 0 };
+      const once: Plan = { limit, excess, rounds: 1, windowMs: 3_200, stormMs: 3_200, episodes: 0 };
       const often: Plan = { ...once, rounds: 5, episodes: 1_000 };
       return CONTESTANTS.filter(({ isMain }) => isCentral || isMain)
         .map((contestant): Run => [contestant, isCentral && contestant.isMain ? often : once]);
