@@ -12,6 +12,7 @@ import { Ladder } from "./ladder.ts";
 import {
   ACCEPT_BUDGET,
   ACCEPT_FAILURES,
+  LOCK_RETRY_MS,
   PAUSE_MAX_MS,
   PAUSE_MIN_MS,
   PAUSE_RATE_MS,
@@ -370,7 +371,7 @@ export class Acceptor implements Source, Member {
     }
     this.#watch.trouble(cause, now);
     if (!this.#coordinator.tryLock()) {
-      this.#acceptNextTurn();
+      this.#standBack();
       return false;
     }
     const waiting = this.#listener.canResetQueue ? this.#listener.waiting : undefined;
@@ -420,6 +421,15 @@ export class Acceptor implements Source, Member {
     const fd = this.#reapIdle();
     if (fd !== -1) this.#sys.close(fd);
     return fd !== -1;
+  }
+
+  /**
+   * Another loop is refusing clients: looks again in a moment. Not in the next turn, where a level-triggered listener
+   * would spin until the lock of a thread that is gone is taken over.
+   */
+  #standBack(): void {
+    this.#pauseTimer = this.#setPauseTimer(LOCK_RETRY_MS);
+    this.suspend();
   }
 
   /** The budget is spent and somebody may wait. A level-triggered listener is reported again by itself. */

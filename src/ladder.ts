@@ -1,5 +1,6 @@
 import { RLIMIT, SHUT, SOCK } from "../ffi/constants.ts";
 import { ERRNO } from "../ffi/errno.ts";
+import type { Rlimit } from "../ffi/layout.ts";
 import type { Syscalls } from "../ffi/syscalls.ts";
 import { answerOf } from "./accept_answer.ts";
 import type { LadderCounters } from "./counters.ts";
@@ -160,15 +161,20 @@ export class Slack {
     if (this.#isClosed) return;
     this.#isClosed = true;
     if (--this.#words[USERS]! > 0) return;
-    if (this.size > 0) this.#shift(this.size);
+    // A hard limit that was lowered meanwhile is the most there is to give back.
+    if (this.size > 0) this.#set((limit) => Math.min(limit.soft + this.size, limit.hard));
     this.#words[SIZE] = 0;
   }
 
-  /** Relative to the limit as it is now: it may have been changed from outside. */
   #shift(by: number): boolean {
+    return this.#set((limit) => Math.max(1, limit.soft + by));
+  }
+
+  /** From the limit as it is now: it may have been changed from outside. Soft above hard is refused. */
+  #set(softOf: (limit: Rlimit) => number): boolean {
     const limit = this.#sys.getrlimit(RLIMIT.nofile);
     if (typeof limit === "number") return false;
-    const soft = Math.max(1, limit.soft + by);
+    const soft = softOf(limit);
     return soft <= limit.hard && this.#sys.setrlimit(RLIMIT.nofile, { soft, hard: limit.hard }) === 0;
   }
 }

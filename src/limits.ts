@@ -44,6 +44,12 @@ export const PAUSE_SYSTEM_MIN_MS: number = 100;
 /** Shortest pause where the budget of refusals is spent. */
 export const PAUSE_RATE_MS: number = 50;
 
+/** Before a loop that found another one refusing clients looks again. */
+export const LOCK_RETRY_MS: number = 1;
+
+/** Longest farewell: a new connection's send buffer takes it whole, in one call that does not wait. */
+export const FAREWELL_MAX_BYTES: number = 16 * 1024;
+
 /** Finished handshakes that the kernel queues ahead of us; net.core.somaxconn caps it. */
 export const BACKLOG: number = 511;
 

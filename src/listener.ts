@@ -10,7 +10,10 @@ export interface ListenerInfo {
   readonly fd: number;
   /** What listen(2) was told. */
   readonly backlog: number;
-  /** TCP on an explicitly chosen port: as the last resort its queue may be reset by shutting it down. */
+  /**
+   * TCP on an explicitly chosen port, with SO_REUSEADDR: as the last resort its queue may be reset by shutting it down.
+   * A port from the kernel would change, and without the option listen(2) fails while a client is connected.
+   */
   readonly canResetQueue: boolean;
 }
 

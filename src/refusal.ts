@@ -1,6 +1,7 @@
 import { MSG, SHUT, SO, SOL } from "../ffi/constants.ts";
 import { encodeLinger } from "../ffi/layout.ts";
 import type { Syscalls } from "../ffi/syscalls.ts";
+import { FAREWELL_MAX_BYTES } from "./limits.ts";
 
 /**
  * How a client is refused: `"fin"`, an orderly end of stream; `"rst"`, a reset (on a Unix socket a plain close); or any
@@ -22,12 +23,21 @@ export class Refusal {
   readonly #linger: Uint8Array = encodeLinger(true, 0);
   readonly #drain: Uint8Array = drainBuffer ??= new Uint8Array(new ArrayBuffer(DRAIN_BYTES));
 
-  /** `encode` makes UTF-8 of a farewell. */
+  /**
+   * `encode` makes UTF-8 of a farewell.
+   *
+   * @throws {RangeError} If the farewell is longer than {@linkcode FAREWELL_MAX_BYTES}.
+   */
   constructor(refuse: Refuse, encode: (text: string) => Uint8Array, sys: Syscalls) {
     this.#sys = sys;
     this.#isReset = refuse === "rst";
     if (refuse === "fin" || refuse === "rst") return;
     const farewell = typeof refuse === "string" ? encode(refuse) : refuse.slice();
+    if (farewell.byteLength > FAREWELL_MAX_BYTES) {
+      throw new RangeError(
+        `Cannot use a farewell of ${farewell.byteLength} bytes: at most ${FAREWELL_MAX_BYTES} are sure to be sent whole`,
+      );
+    }
     if (farewell.byteLength > 0) this.#farewell = farewell;
   }
 

@@ -3,6 +3,7 @@ import { EPOLL_CTL, MSG, SHUT } from "../ffi/constants.ts";
 import { ERRNO, type ErrnoName } from "../ffi/errno.ts";
 import { close, realSyscalls, recv, send, shutdown, type Syscalls } from "../ffi/syscalls.ts";
 import { Acceptor, type AcceptorOptions } from "../src/acceptor.ts";
+import { Coordinator } from "../src/coordinator.ts";
 import type { OverloadEvent } from "../src/episode.ts";
 import { ACCEPT_BUDGET } from "../src/limits.ts";
 import { EventLoop } from "../src/loop.ts";
@@ -423,6 +424,28 @@ describe("Acceptor", () => {
       expect(operations).not.toContain(EPOLL_CTL.mod);
     });
   });
+
+  test.each(["level", "edge"] as const)(
+    "stands back, without spinning, while another loop refuses clients; %s-triggered",
+    (trigger) => {
+      const coordinator = new Coordinator();
+      const other = new Coordinator(coordinator.handle);
+      return rig({ trigger, coordinator, overload: { headroom: 0, reserve: 1, slack: 0 } }, (rig) => {
+        const clients = waiting(rig.listener, 3);
+        withFree(1, () => {
+          expect(other.tryLock()).toBe(true);
+          const before = performance.now();
+          let turns = 0;
+          for (; performance.now() - before < 50; turns++) rig.loop.turn(5);
+          expect(turns, "turns are spent waiting").toBeLessThan(250);
+          expect(rig.acceptor.counters.shed).toBe(0);
+          other.unlock();
+          turnUntil(rig.loop, () => rig.acceptor.counters.shed === 2, "the refusals");
+        });
+        expect(clients.map(seenBy)).toEqual(["open", "end", "end"]);
+      });
+    },
+  );
 
   test("refuses to start where the limit leaves room for no client, naming the numbers and the cure", async () => {
     const loop = new EventLoop();

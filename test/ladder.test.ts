@@ -448,6 +448,14 @@ describe("Slack", () => {
     });
   });
 
+  test("Slack.close() gives back what a hard limit that was lowered meanwhile allows", () => {
+    const kernel = new FakeKernel({ soft: 100, hard: 100 });
+    const slack = new Slack(16, kernel);
+    kernel.setrlimit(RLIMIT.nofile, { soft: 84, hard: 90 });
+    slack.close();
+    expect(kernel.getrlimit(RLIMIT.nofile)).toEqual({ soft: 90, hard: 90 });
+  });
+
   test("Slack.raise() is false where the hard limit forbids it now", () => {
     let limit: Rlimit = { soft: 1000, hard: 1000 };
     const sys = kernelWith({

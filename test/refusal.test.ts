@@ -166,3 +166,10 @@ describe("Refusal.tell()", () => {
     expect(lingers).toEqual([[1, 0]]);
   });
 });
+
+test("Refusal refuses a farewell that might be cut short", () => {
+  expect(() => refusal("x".repeat(16 * 1024))).not.toThrow();
+  expect(() => refusal("x".repeat(16 * 1024 + 1))).toThrow(
+    "Cannot use a farewell of 16385 bytes: at most 16384 are sure to be sent whole",
+  );
+});
