@@ -24,6 +24,7 @@ import { Poller } from "../src/poller.ts";
 import { Refusal } from "../src/refusal.ts";
 import { Reserve } from "../src/reserve.ts";
 import { disown, expectNoLeak, fillHoles, outcome, own, withFree } from "./support/descriptors.ts";
+import { FakeKernel } from "./support/fake_kernel.ts";
 import { failure, kernelWith } from "./support/kernel.ts";
 import { addressOf, bytes, connectTo, ready, tcpListener, tcpSocket } from "./support/sockets.ts";
 
