@@ -17,7 +17,7 @@ import { detach, injectInto, readTrace } from "./support/trace.ts";
 const ECHO = "examples/echo.ts";
 const PING = bytes("ping");
 /** How long accept4 does nothing but fail. */
-const ALWAYS_MS = 2_000;
+const ALWAYS_MS = 1_500;
 /** Failing calls that are no spin. */
 const CALLS_PER_SECOND = 200;
 const LINES_PER_MINUTE = 3;

@@ -101,6 +101,12 @@ export function nonZero(counters: AcceptCounters): string {
   );
 }
 
+/** What it complained about. Node says of each thread that its FFI is experimental, whatever it was told. */
+export function complaints(server: ServerProcess): string[] {
+  const lines = server.stderr.split("\n").filter((line) => line !== "");
+  return lines.filter((line) => !/ExperimentalWarning: FFI|node --trace-warnings/.test(line));
+}
+
 /** How many descriptors of each kind a process has: `{ socket: 3, … }`. */
 export function kinds(server: ServerProcess): Record<string, number> {
   const counts: Record<string, number> = {};
