@@ -243,6 +243,7 @@ export class Acceptor implements Source, Member {
     const { now } = this.#loop;
     this.#refill(); // before anybody is accepted: the slot that is free now is the reserve's
     let refused = 0;
+    let lack: OverloadCause | undefined; // what those who are refused in this turn lack; nothing, but for their own share
     let reaped = 0;
     let failures = 0; // in a row
     const mayReap = () => this.#settings.reapIdle !== undefined && reaped < this.#settings.reapIdle.perTurn;
@@ -261,16 +262,15 @@ export class Acceptor implements Source, Member {
         failures = 0;
         const outcome = this.#admit(fd, now, mayReap());
         if (outcome === "reaped") reaped++;
+        if (outcome === "refused") lack = this.#room.lack;
         const isRefused = outcome === "refused" || outcome === "rate limited";
-        if (isRefused && this.#isBudgetSpent(++refused, now, outcome === "refused" ? this.#room.lack : undefined)) {
-          return;
-        }
+        if (isRefused && this.#isBudgetSpent(++refused, now, lack)) return;
         continue;
       }
       failures++;
       switch (answerOf(-fd)) {
         case "empty":
-          return;
+          return this.#rest(refused, lack, now);
         case "peer gone":
           this.counters.peerGone++;
           continue;
@@ -286,7 +286,7 @@ export class Acceptor implements Source, Member {
           // Decided before the queue is looked at: accept4(2) says it on an empty queue as well.
           if (!this.#listener.isSomebodyWaiting) {
             this.counters.falseAlarms++;
-            return;
+            return this.#rest(refused, lack, now);
           }
           // A misread errno must cost nobody the connection; and what was full may have room by now.
           if (!this.#listener.isTableFull(-fd)) continue;
@@ -295,8 +295,9 @@ export class Acceptor implements Source, Member {
             reaped++;
             continue;
           }
+          lack = causeOf(-fd);
           if (!this.#shed(-fd, now)) return;
-          if (this.#isBudgetSpent(++refused, now, causeOf(-fd))) return;
+          if (this.#isBudgetSpent(++refused, now, lack)) return;
           continue;
       }
     }
@@ -407,6 +408,14 @@ export class Acceptor implements Source, Member {
     if (refused < this.#settings.shedPerTurn) return false;
     this.#acceptNextTurn();
     return true;
+  }
+
+  /**
+   * The queue is empty. Where many were refused lately, who comes next waits for a moment for others to come: one client
+   * that connects again at once would otherwise cost a wake-up for each refusal.
+   */
+  #rest(refused: number, cause: OverloadCause | undefined, now: number): void {
+    if (refused > 0 && this.#refusals.isLow(now)) this.#pause(cause, now, PAUSE_RATE_MS);
   }
 
   /** Takes the longest idle connection's descriptor over; -1 if none has been idle for long enough. */

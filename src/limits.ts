@@ -41,8 +41,8 @@ export const PAUSE_MAX_MS: number = 1_000;
 /** First pause where the system's table is full: other processes may take any slot that we free. */
 export const PAUSE_SYSTEM_MIN_MS: number = 100;
 
-/** Shortest pause where the budget of refusals is spent. */
-export const PAUSE_RATE_MS: number = 50;
+/** Shortest pause where the budget of refusals is spent, or has less than half left. */
+export const PAUSE_RATE_MS: number = 25;
 
 /** Before a loop that found another one refusing clients looks again. */
 export const LOCK_RETRY_MS: number = 1;

@@ -14,7 +14,7 @@ export type OverloadPolicy = "shed" | "wait" | {
 
 /** What a server does when descriptors, or what else it needs, run out. */
 export interface OverloadOptions {
-  /** @default {"shed"} */
+  /** What becomes of those there is no room for. @default {"shed"} */
   policy?: OverloadPolicy;
   /** How a client is told. @default {"fin"} */
   refuse?: Refuse;
