@@ -29,7 +29,7 @@ const SILENCE = bytes(0);
 const FAREWELL = "-ERR max number of clients reached\r\n";
 /** Clients that come at once: more than 64 descriptors are enough for. */
 const CLIENTS = 150;
-/** `npm run test:full` has ten thousand. */
+/** `npm run test:full` asks for more. */
 const EPISODES = Number(process.env.OVERLOAD_EPISODES ?? 1_000);
 
 // Above the deadlines within, which say what did not happen.
@@ -141,8 +141,8 @@ describe.each(["level", "edge"] as const)("a server in a process of its own, %s-
     const args = [...ARGS, "--overload", "grace", "--grace-ms", String(graceMs)];
     const server = await startServer(ECHO, args, { under: limited(64) });
     await sleep(SETTLING_MS);
-    const clients = connect(server, CLIENTS);
     const startedAt = performance.now();
+    const clients = connect(server, CLIENTS);
     await drive(clients, () => clients.some(({ isGone }) => isGone), "the end of the grace");
     expect(performance.now() - startedAt).toBeGreaterThanOrEqual(graceMs - 10);
     const { served, refused } = await settled(clients);

@@ -9,8 +9,9 @@ import { steps, worlds } from "./support/overload_sequences.ts";
 import { play } from "./support/overload_world.ts";
 import { PLANTED_BUGS } from "./support/planted_bugs.ts";
 
-// 10^5 in the three runtimes together; OVERLOAD_SEQUENCES asks for more.
+// 10^5 in the three runtimes together; OVERLOAD_SEQUENCES asks for more, with TEST_FILE_ALARM for the seconds it may take.
 const SEQUENCES = Number(process.env.OVERLOAD_SEQUENCES ?? 34_000);
+const TIMEOUT_MS = 300_000 + 2 * SEQUENCES;
 /** A planted bug shows within so many. Each was seen to, with several seeds, within a tenth of it. */
 const SEQUENCES_PER_BUG = 20_000;
 /** Between two looks at whatever else the process has to do. */
@@ -27,7 +28,7 @@ test(`overload keeps its invariants in ${SEQUENCES} random sequences`, async () 
     });
     await new Promise((resolve) => setTimeout(resolve, 0));
   }
-}, 300_000);
+}, TIMEOUT_MS);
 
 describe("a bug that is planted makes the sequences fail:", () => {
   const root = fileURLToPath(new URL("../", import.meta.url));
