@@ -17,6 +17,7 @@ import {
   PAUSE_MIN_MS,
   PAUSE_RATE_MS,
   PAUSE_SYSTEM_MIN_MS,
+  REFUSING_TURNS_PER_SECOND,
 } from "./limits.ts";
 import { Listener, type ListenerInfo } from "./listener.ts";
 import type { EventLoop } from "./loop.ts";
@@ -101,6 +102,8 @@ export class Acceptor implements Source, Member {
   readonly #refusal: Refusal;
   readonly #ladder: Ladder;
   readonly #refusals: TokenBucket;
+  /** Turns that refuse somebody and find the queue empty after that. */
+  readonly #refusingTurns: TokenBucket;
   readonly #accepts: TokenBucket;
   readonly #shares: Shares | undefined;
   /** Addresses of the connections there are, by descriptor; only with `#shares`. */
@@ -131,6 +134,7 @@ export class Acceptor implements Source, Member {
     this.#overload = new Overload(this.#settings.policy);
     this.#refusal = new Refusal(this.#settings.refuse, (text) => loop.encode(text), sys);
     this.#refusals = new TokenBucket(this.#settings.shedPerSecond, loop.now);
+    this.#refusingTurns = new TokenBucket(REFUSING_TURNS_PER_SECOND, loop.now);
     this.#accepts = new TokenBucket(limitOption("acceptsPerSecond", options.acceptsPerSecond), loop.now);
     this.#shares = createShares(options);
     const maxConnections = limitOption("maxConnections", options.maxConnections);
@@ -411,11 +415,11 @@ export class Acceptor implements Source, Member {
   }
 
   /**
-   * The queue is empty. Where many were refused lately, who comes next waits for a moment for others to come: one client
-   * that connects again at once would otherwise cost a wake-up for each refusal.
+   * The queue is empty. Where many turns have refused somebody lately, who comes next waits a moment for others to come:
+   * a single client that connects again at once would otherwise cost a wake-up for each refusal.
    */
   #rest(refused: number, cause: OverloadCause | undefined, now: number): void {
-    if (refused > 0 && this.#refusals.isLow(now)) this.#pause(cause, now, PAUSE_RATE_MS);
+    if (refused > 0 && !this.#refusingTurns.take(now)) this.#pause(cause, now, PAUSE_RATE_MS);
   }
 
   /** Takes the longest idle connection's descriptor over; -1 if none has been idle for long enough. */

@@ -41,7 +41,10 @@ export const PAUSE_MAX_MS: number = 1_000;
 /** First pause where the system's table is full: other processes may take any slot that we free. */
 export const PAUSE_SYSTEM_MIN_MS: number = 100;
 
-/** Shortest pause where the budget of refusals is spent, or has less than half left. */
+/** Turns that may refuse somebody and then wait for the next one at once; above that, they pause in between. */
+export const REFUSING_TURNS_PER_SECOND: number = 100;
+
+/** Shortest pause where the budget of refusals, or of turns that refuse, is spent. */
 export const PAUSE_RATE_MS: number = 25;
 
 /** Before a loop that found another one refusing clients looks again. */

@@ -27,12 +27,6 @@ export class TokenBucket {
     return this.#tokens >= 1 ? 0 : 1000 * (1 - this.#tokens) / this.#perSecond;
   }
 
-  /** Whether so much was taken lately that less than half is left. */
-  isLow(nowMs: number): boolean {
-    this.#fill(nowMs);
-    return 2 * this.#tokens < this.#burst;
-  }
-
   /** Whether nothing was taken lately: a new bucket would say the same. */
   isFull(nowMs: number): boolean {
     this.#fill(nowMs);

@@ -5,9 +5,11 @@ import { close, realSyscalls, recv, send, shutdown, type Syscalls } from "../ffi
 import { Acceptor, type AcceptorOptions } from "../src/acceptor.ts";
 import { Coordinator } from "../src/coordinator.ts";
 import type { OverloadEvent } from "../src/episode.ts";
-import { ACCEPT_BUDGET } from "../src/limits.ts";
+import { ACCEPT_BUDGET, PAUSE_RATE_MS, REFUSING_TURNS_PER_SECOND } from "../src/limits.ts";
 import { EventLoop } from "../src/loop.ts";
 import { closeNow, disown, expectNoLeak, outcome, withFree } from "./support/descriptors.ts";
+import { FakeHost } from "./support/fake_host.ts";
+import { FakeKernel } from "./support/fake_kernel.ts";
 import { turnUntil, turnUntilQuiet } from "./support/loops.ts";
 import { bytes, connectTo, ready, tcpListener } from "./support/sockets.ts";
 
@@ -446,6 +448,27 @@ describe("Acceptor", () => {
       });
     },
   );
+
+  test("a client that connects again at once does not cost a turn for each refusal, and each is refused", () => {
+    const kernel = new FakeKernel();
+    const loop = new EventLoop({}, kernel, new FakeHost(kernel));
+    const listener = { fd: kernel.createListener(), backlog: 511, canResetQueue: false };
+    const acceptor = new Acceptor(loop, listener, { maxConnections: 1 }, NOBODY);
+    kernel.connectClient(listener.fd);
+    let client = kernel.connectClient(listener.fd);
+    let clients = 1;
+    for (let turns = 0; kernel.now < 4_000; turns++) {
+      loop.turn(1);
+      if (client.state !== "end") continue;
+      client = kernel.connectClient(listener.fd);
+      clients++;
+    }
+    expect(acceptor.counters.refused).toBeGreaterThanOrEqual(clients - 1);
+    // A burst of a second's worth, then as many in each second, and one after each pause.
+    const perSecond = REFUSING_TURNS_PER_SECOND + 1000 / PAUSE_RATE_MS;
+    expect(clients).toBeGreaterThan(REFUSING_TURNS_PER_SECOND);
+    expect(clients).toBeLessThanOrEqual(REFUSING_TURNS_PER_SECOND + 4 * perSecond + 1);
+  });
 
   test("refuses to start where the limit leaves room for no client, naming the numbers and the cure", async () => {
     const loop = new EventLoop();

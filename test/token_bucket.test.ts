@@ -112,13 +112,3 @@ describe("TokenBucket, any rate and any moments,", () => {
     }));
   });
 });
-
-test("TokenBucket.isLow() once more than half of the burst was taken, until enough has come back", () => {
-  const bucket = new TokenBucket(10, 0);
-  for (let i = 0; i < 5; i++) expect(bucket.take(0)).toBe(true);
-  expect(bucket.isLow(0)).toBe(false);
-  expect(bucket.take(0)).toBe(true);
-  expect(bucket.isLow(0)).toBe(true);
-  expect(bucket.isLow(99)).toBe(true);
-  expect(bucket.isLow(100)).toBe(false);
-});
