@@ -247,7 +247,6 @@ export class Acceptor implements Source, Member {
     const { now } = this.#loop;
     this.#refill(); // before anybody is accepted: the slot that is free now is the reserve's
     let refused = 0;
-    let lack: OverloadCause | undefined; // what those who are refused in this turn lack; nothing, but for their own share
     let reaped = 0;
     let failures = 0; // in a row
     const mayReap = () => this.#settings.reapIdle !== undefined && reaped < this.#settings.reapIdle.perTurn;
@@ -266,15 +265,14 @@ export class Acceptor implements Source, Member {
         failures = 0;
         const outcome = this.#admit(fd, now, mayReap());
         if (outcome === "reaped") reaped++;
-        if (outcome === "refused") lack = this.#room.lack;
         const isRefused = outcome === "refused" || outcome === "rate limited";
-        if (isRefused && this.#isBudgetSpent(++refused, now, lack)) return;
+        if (isRefused && this.#isBudgetSpent(++refused, now)) return;
         continue;
       }
       failures++;
       switch (answerOf(-fd)) {
         case "empty":
-          return this.#rest(refused, lack, now);
+          return this.#rest(refused, now);
         case "peer gone":
           this.counters.peerGone++;
           continue;
@@ -290,7 +288,7 @@ export class Acceptor implements Source, Member {
           // Decided before the queue is looked at: accept4(2) says it on an empty queue as well.
           if (!this.#listener.isSomebodyWaiting) {
             this.counters.falseAlarms++;
-            return this.#rest(refused, lack, now);
+            return this.#rest(refused, now);
           }
           // A misread errno must cost nobody the connection; and what was full may have room by now.
           if (!this.#listener.isTableFull(-fd)) continue;
@@ -299,9 +297,8 @@ export class Acceptor implements Source, Member {
             reaped++;
             continue;
           }
-          lack = causeOf(-fd);
           if (!this.#shed(-fd, now)) return;
-          if (this.#isBudgetSpent(++refused, now, lack)) return;
+          if (this.#isBudgetSpent(++refused, now)) return;
           continue;
       }
     }
@@ -376,7 +373,9 @@ export class Acceptor implements Source, Member {
     }
     this.#watch.trouble(cause, now);
     if (!this.#coordinator.tryLock()) {
-      this.#standBack();
+      // Another loop is refusing clients. Not in the next turn, where a level-triggered listener would spin until the
+      // lock of a thread that is gone is taken over.
+      this.#standBack(LOCK_RETRY_MS);
       return false;
     }
     const waiting = this.#listener.canResetQueue ? this.#listener.waiting : undefined;
@@ -397,16 +396,13 @@ export class Acceptor implements Source, Member {
     }
   }
 
-  /**
-   * Budgets count every refusal, with a descriptor in hand or without. `cause` is what there is too little of, absent
-   * where the client has just had its share.
-   */
-  #isBudgetSpent(refused: number, now: number, cause: OverloadCause | undefined): boolean {
+  /** Budgets count every refusal, with a descriptor in hand or without. */
+  #isBudgetSpent(refused: number, now: number): boolean {
     this.#refusals.take(now);
     const waitMs = this.#refusals.waitMs(now);
     if (waitMs > 0) {
-      // Long enough for a few: to pause and resume costs more than to refuse.
-      this.#pause(cause, now, Math.max(waitMs, PAUSE_RATE_MS));
+      // Long enough for a few: to stand back and return costs more than to refuse.
+      this.#standBack(Math.max(waitMs, PAUSE_RATE_MS));
       return true;
     }
     if (refused < this.#settings.shedPerTurn) return false;
@@ -418,8 +414,8 @@ export class Acceptor implements Source, Member {
    * The queue is empty. Where many turns have refused somebody lately, who comes next waits a moment for others to come:
    * a single client that connects again at once would otherwise cost a wake-up for each refusal.
    */
-  #rest(refused: number, cause: OverloadCause | undefined, now: number): void {
-    if (refused > 0 && !this.#refusingTurns.take(now)) this.#pause(cause, now, PAUSE_RATE_MS);
+  #rest(refused: number, now: number): void {
+    if (refused > 0 && !this.#refusingTurns.take(now)) this.#standBack(PAUSE_RATE_MS);
   }
 
   /** Takes the longest idle connection's descriptor over; -1 if none has been idle for long enough. */
@@ -436,12 +432,11 @@ export class Acceptor implements Source, Member {
     return fd !== -1;
   }
 
-  /**
-   * Another loop is refusing clients: looks again in a moment. Not in the next turn, where a level-triggered listener
-   * would spin until the lock of a thread that is gone is taken over.
-   */
-  #standBack(): void {
-    this.#pauseTimer = this.#setPauseTimer(LOCK_RETRY_MS);
+  /** Stops watching this listener for a moment, and no other: it has done enough for now. */
+  #standBack(ms: number): void {
+    this.counters.pauses++;
+    this.#pauseTimer?.cancel();
+    this.#pauseTimer = this.#setPauseTimer(ms);
     this.suspend();
   }
 
@@ -456,13 +451,13 @@ export class Acceptor implements Source, Member {
    * Stops watching every listener of the coordinator for a while: a failing accept leaves a level-triggered one
    * readable, and it would spin; and exhaustion is process-wide, so another would spin in its place.
    */
-  #pause(cause: OverloadCause | undefined, now: number, ms: number = this.#pauseMs): void {
+  #pause(cause: OverloadCause | undefined, now: number): void {
     if (cause !== undefined) this.#watch.trouble(cause, now);
     this.counters.pauses++;
     this.#overload.paused(now);
     const minMs = cause === "system descriptors" ? PAUSE_SYSTEM_MIN_MS : 0;
     this.#pauseTimer?.cancel();
-    this.#pauseTimer = this.#setPauseTimer(Math.min(Math.max(ms, minMs), this.#overload.graceLeftMs(now)));
+    this.#pauseTimer = this.#setPauseTimer(Math.min(Math.max(this.#pauseMs, minMs), this.#overload.graceLeftMs(now)));
     this.#pauseMs = Math.min(2 * this.#pauseMs, PAUSE_MAX_MS);
     this.#coordinator.pause();
   }
