@@ -73,7 +73,8 @@ export class OverloadWatch implements Ending {
     const isWaiting = coordinator.isPaused && listener.isSomebodyWaiting;
     const due = this.#episode.due(this.#loop.now, isWaiting);
     if (coordinator.tryLock()) {
-      const isRestored = coordinator.reserve.restore();
+      // Files of its own are for afterwards: while clients are shed, slots are retaken faster than they are mended.
+      const isRestored = due === "end" ? coordinator.reserve.restore() : coordinator.reserve.refill();
       coordinator.unlock();
       if (due === "end" && isRestored) return this.#report("end");
     }

@@ -14,7 +14,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: "the reserve is not restored",
     file: "src/overload_watch.ts",
-    find: "const isRestored = coordinator.reserve.restore();",
+    find: 'const isRestored = due === "end" ? coordinator.reserve.restore() : coordinator.reserve.refill();',
     replace: "const isRestored = true;",
   },
   {
