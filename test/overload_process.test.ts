@@ -12,6 +12,7 @@ import {
   ends,
   isServed,
   isServing,
+  leave,
   limited,
   nonZero,
   report,
@@ -72,7 +73,7 @@ describe.each(["level", "edge"] as const)("a server in a process of its own, %s-
       expect(new Set(silent.map((client) => client.state))).toEqual(new Set([state]));
       expect(new Set(silent.map((client) => client.head))).toEqual(new Set([head]));
       await areServed(served);
-      close(served);
+      await leave(server, served);
       await isServing(server);
       await ends(server);
     }
@@ -149,7 +150,7 @@ describe.each(["level", "edge"] as const)("a server in a process of its own, %s-
     expect(served.length).toBeGreaterThan(0);
     close(refused);
     await areServed(served);
-    close(served);
+    await leave(server, served);
     await isServing(server);
     await ends(server);
   });
@@ -161,7 +162,7 @@ describe.each(["level", "edge"] as const)("a server in a process of its own, %s-
     close(refused);
     await sleep(SETTLING_MS); // and through whatever the runtime does meanwhile
     await areServed(served);
-    close(served);
+    await leave(server, served);
     await isServing(server);
     await ends(server);
   });
@@ -271,8 +272,7 @@ describe.each(["level", "edge"] as const)("a server in a process of its own, %s-
     console.log(`${trigger}: ${others} refused during the chores`);
     expect(server.lines.slice(1)).toEqual(["fetched", "worked", "function", "waiting for a signal", "signalled"]);
     await areServed(served);
-    close(served);
-    await until(() => server.descriptors < 64, "the descriptors of those who left closed");
+    await leave(server, served);
     await isServing(server);
     await ends(server);
   });
@@ -295,7 +295,8 @@ describe.each(["level", "edge"] as const)("a server in a process of its own, %s-
       await areServed(first.served);
       const none = connect(server, 20);
       await drive(none, () => none.every(({ isGone }) => isGone), "each refused: the table is above the limit");
-      close([...none, ...first.served]);
+      close(none);
+      await leave(server, first.served);
       await isServing(server);
       const lowered = await settled(connect(server, CLIENTS));
       expect(lowered.served.length).toBeGreaterThan(0);
@@ -309,7 +310,8 @@ describe.each(["level", "edge"] as const)("a server in a process of its own, %s-
           `then ${raised.served.length} more with 128`,
       );
       await areServed([...lowered.served, ...raised.served]);
-      close([...lowered.served, ...raised.served, ...raised.refused]);
+      close(raised.refused);
+      await leave(server, [...lowered.served, ...raised.served]);
       await isServing(server);
       await ends(server);
     });

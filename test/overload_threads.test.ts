@@ -13,6 +13,7 @@ import {
   isServed,
   isServing,
   kinds,
+  leave,
   limited,
   nonZero,
   report,
@@ -119,7 +120,7 @@ describe.each(["level", "edge"] as const)("loops of three threads, %s-triggered,
         expect(refused.length).toBeGreaterThan(0);
         close(refused);
         await areServed(served);
-        close(served);
+        await leave(server, served);
       }
       await isServing(server);
       const now = await report<ThreadReport[]>(server);

@@ -3,7 +3,7 @@ import { readdirSync, readlinkSync } from "node:fs";
 import { expect } from "vitest";
 import type { AcceptCounters, OverloadEvent, ServerOptions } from "../../mod.ts";
 import { allAnswered, drive, EchoClient } from "./clients.ts";
-import { type ServerProcess, startServer } from "./processes.ts";
+import { type ServerProcess, startServer, until } from "./processes.ts";
 import { RUNTIME } from "./scripts.ts";
 import { bytes } from "./sockets.ts";
 
@@ -67,6 +67,16 @@ export async function settled(
 ): Promise<{ served: EchoClient[]; refused: EchoClient[] }> {
   await drive(clients, () => clients.every((client) => client.isAnswered || client.isGone), "each answered or refused");
   return { served: clients.filter(isServed), refused: clients.filter((client) => !isServed(client)) };
+}
+
+/**
+ * Those that are served leave, and the server has seen it: who comes in the same turn, while it still accepts, would find
+ * no room yet.
+ */
+export async function leave(server: ServerProcess, served: readonly EchoClient[]): Promise<void> {
+  const left = server.descriptors - served.length;
+  close(served);
+  await until(() => server.descriptors <= left, "the descriptors of those who left closed");
 }
 
 /** All leave. */
