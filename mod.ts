@@ -16,7 +16,7 @@
  * @module
  */
 export { SystemError } from "./ffi/errno.ts";
-export { UnavailableError, type UnavailableReason } from "./ffi/host.ts";
+export { ResolveError, UnavailableError, type UnavailableReason } from "./ffi/host.ts";
 export { Acceptor, type AcceptorHandlers, type AcceptorOptions } from "./src/acceptor.ts";
 export { type Address, formatAddress, type TcpAddress, type UnixAddress } from "./src/address.ts";
 export { AssertionError } from "./src/assert.ts";

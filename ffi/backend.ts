@@ -39,16 +39,19 @@ export const LIBC_NAME = "libc.so.6";
 /** What keeps this process from calling libc. */
 export type UnavailableReason = "platform" | "runtime" | "permission";
 
-/** Thrown on first use where libc cannot be called; the message says what would cure it. Importing never throws. */
+/**
+ * Thrown on first use where libc cannot be called, and where the runtime refuses to resolve a name; the message says what
+ * would cure it. Importing never throws.
+ */
 export class UnavailableError extends Error {
   /** Always `"UnavailableError"`. */
   override readonly name = "UnavailableError";
   /** What is missing: another operating system or CPU, a runtime without FFI, or a permission. */
   readonly reason: UnavailableReason;
 
-  /** `state` completes "Cannot call libc: …" and ends with the cure. */
-  constructor(reason: UnavailableReason, state: string, options?: ErrorOptions) {
-    super(`Cannot call libc: ${state}`, options);
+  /** `state` completes "Cannot call libc: …", or "Cannot `action`: …", and ends with the cure. */
+  constructor(reason: UnavailableReason, state: string, options: ErrorOptions & { action?: string } = {}) {
+    super(`Cannot ${options.action ?? "call libc"}: ${state}`, options);
     this.reason = reason;
   }
 }

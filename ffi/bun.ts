@@ -1,6 +1,7 @@
 import { type Backend, type CType, type Functions, LIBC_NAME, type SymbolTable } from "./backend.ts";
 import type { Host, ParkerOptions } from "./host_types.ts";
 import { ThreadParker, type Threads, type Timers } from "./parker.ts";
+import { type Dns, lookUp } from "./resolver.ts";
 import { web } from "./web.ts";
 
 type BunFFI = typeof import("bun:ffi");
@@ -53,6 +54,9 @@ export const host: Host = {
     } catch {
       // Nobody reads the diagnostics, and there is no other place to say so.
     }
+  },
+  resolve(hostname: string): Promise<string[]> {
+    return lookUp(process.getBuiltinModule("node:dns") as Dns, hostname, () => undefined);
   },
   createParker(options: ParkerOptions): ThreadParker {
     const { Worker } = process.getBuiltinModule("node:worker_threads") as unknown as Pick<Threads, "Worker">;

@@ -1,6 +1,7 @@
 import { type Backend, type CType, type Functions, LIBC_NAME, type SymbolTable, UnavailableError } from "./backend.ts";
 import type { Host, ParkerOptions } from "./host_types.ts";
 import { BaseParker, POLL_RETRY_MS, pollfd, type Timer, type Timers } from "./parker.ts";
+import { type Dns, lookUp, type LookupError } from "./resolver.ts";
 import { web } from "./web.ts";
 
 const TYPE: Readonly<Record<CType, Deno.NativeType>> = { i32: "i32", u32: "u32", buffer: "buffer", pointer: "pointer" };
@@ -65,6 +66,13 @@ export const host: Host = {
     } catch {
       // Nobody reads the diagnostics, and there is no other place to say so.
     }
+  },
+  resolve(hostname: string): Promise<string[]> {
+    // Not Deno.resolveDns, which reads no /etc/hosts.
+    return lookUp(builtin("node:dns") as Dns, hostname, (error: LookupError) => {
+      if (error.code !== "EPERM" || Deno.permissions.querySync({ name: "net" }).state === "granted") return undefined;
+      return `Deno refuses; run with --allow-net (or --allow-net=${hostname}, without a port), or use an IP address`;
+    });
   },
   createParker(options: ParkerOptions): PollParker {
     return new PollParker(options);

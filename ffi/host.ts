@@ -2,6 +2,7 @@ import type { Host } from "./host_types.ts";
 import { host as selectHost } from "./mod.ts";
 export { UnavailableError, type UnavailableReason } from "./backend.ts";
 export type { Host, Parker, ParkerOptions } from "./host_types.ts";
+export { ResolveError } from "./resolver.ts";
 
 /**
  * The host of the runtime that runs this.

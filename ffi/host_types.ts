@@ -58,6 +58,14 @@ export interface Host {
   decode(bytes: Uint8Array): string;
   /** Writes one line to the process's standard error. */
   diagnose(line: string): void;
+  /**
+   * The IP addresses of a name, in the resolver's order, each once: what getaddrinfo(3) finds, /etc/hosts included. Off
+   * this thread, and beyond recall: the process stays until the resolver is done.
+   *
+   * Rejects with a `ResolveError` that names the host and the cause, and with an `UnavailableError` that names the flag
+   * where the runtime refuses.
+   */
+  resolve(hostname: string): Promise<string[]>;
   /** See {@linkcode Parker}. */
   createParker(options: ParkerOptions): Parker;
 }

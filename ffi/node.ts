@@ -1,6 +1,7 @@
 import { type Backend, type Functions, LIBC_NAME, type SymbolTable, UnavailableError } from "./backend.ts";
 import type { Host, Parker, ParkerOptions } from "./host_types.ts";
 import { BaseParker, ThreadParker, type Threads, type Timers } from "./parker.ts";
+import { type Dns, lookUp } from "./resolver.ts";
 import { web } from "./web.ts";
 
 interface NodeSignature {
@@ -73,6 +74,12 @@ export const host: Host = {
     } catch {
       // Nobody reads the diagnostics, and there is no other place to say so.
     }
+  },
+  resolve(hostname: string): Promise<string[]> {
+    return lookUp(process.getBuiltinModule("node:dns") as Dns, hostname, ({ code }) => {
+      if (code !== "ERR_ACCESS_DENIED") return undefined;
+      return "Node runs with --permission; add --allow-net, or use an IP address";
+    });
   },
   createParker(options: ParkerOptions): Parker {
     const timers = process.getBuiltinModule("node:timers") as unknown as Timers;

@@ -67,6 +67,8 @@ export class EventLoop {
   #isTurning = false;
   #isStopping = false;
   #isReferenced = true;
+  /** Called when the loop is closed. */
+  readonly #closers: Set<() => void> = new Set();
   #mode: Mode = "idle";
   #parker: Parker | undefined;
   #rearmTimer: Timer | undefined;
@@ -104,6 +106,11 @@ export class EventLoop {
   /** Whether `run` or `runBlocking` is driving the loop. */
   get isRunning(): boolean {
     return this.#mode !== "idle";
+  }
+
+  /** Whether `close` was called. */
+  get isClosed(): boolean {
+    return this.#closed !== undefined;
   }
 
   /** Descriptors that driving the loop with `run` will open, and has not opened yet. */
@@ -233,6 +240,11 @@ export class EventLoop {
     this.#host.diagnose(line);
   }
 
+  /** The IP addresses of a name, looked up off this thread: what getaddrinfo(3) finds, in its order. */
+  resolve(hostname: string): Promise<string[]> {
+    return this.#host.resolve(hostname);
+  }
+
   /** Calls `ending.onTurnEnd` at the end of the turn under way, or of the next one. */
   afterTurn(ending: Ending): void {
     this.#ended.push(ending);
@@ -247,6 +259,17 @@ export class EventLoop {
       this.#thrown.push(thrown);
       if (!this.#isTurning) this.#unpark();
     }
+  }
+
+  /**
+   * Calls `task` once when the loop is closed, before it releases what it holds. For whoever waits for an event that
+   * could not come any more.
+   *
+   * @returns Takes it back; safe twice.
+   */
+  beforeClose(task: () => void): () => void {
+    this.#closers.add(task);
+    return () => void this.#closers.delete(task);
   }
 
   /** A running loop keeps the process alive. The default. */
@@ -277,6 +300,13 @@ export class EventLoop {
   }
 
   async #close(): Promise<void> {
+    for (const task of [...this.#closers]) {
+      try {
+        task();
+      } catch (error) {
+        this.report(error);
+      }
+    }
     this.#rearmTimer?.cancel();
     // Wake, join, close: a helper that waits for a closed descriptor is not woken.
     await this.#parker?.close();

@@ -14,7 +14,7 @@ const WALL = ["ffi/syscalls.ts", "ffi/errno.ts", "ffi/constants.ts", "ffi/layout
  */
 const LEVELS: readonly (readonly string[])[] = [
   // How each runtime calls C.
-  ["ffi/backend.ts", "ffi/symbols.ts", "ffi/host_types.ts", "ffi/parker.ts", "ffi/web.ts"],
+  ["ffi/backend.ts", "ffi/symbols.ts", "ffi/host_types.ts", "ffi/parker.ts", "ffi/web.ts", "ffi/resolver.ts"],
   ["ffi/deno.ts", "ffi/bun.ts", "ffi/node.ts"],
   ["ffi/mod.ts"],
   [...WALL, "ffi/doubt.ts"],

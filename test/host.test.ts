@@ -1,7 +1,8 @@
 /** What holds for the host of every runtime; most of it is the parker's. */
+import { readFileSync } from "node:fs";
 import { afterEach, describe, expect, test } from "vitest";
 import { EFD, EPOLL, EPOLL_CTL } from "../ffi/constants.ts";
-import { host as selectHost, type Parker } from "../ffi/host.ts";
+import { host as selectHost, type Parker, ResolveError } from "../ffi/host.ts";
 import { epollEventLayout } from "../ffi/layout.ts";
 import { backend } from "../ffi/mod.ts";
 import { realSyscalls as sys } from "../ffi/syscalls.ts";
@@ -401,6 +402,43 @@ describe("Host", () => {
     const text = "\uFEFFé€\u{1F600}\0";
     expect(host.decode(host.encode(text))).toBe(text);
     expect(host.decode(Uint8Array.of(0x61, 0xff, 0x62))).toBe("a\uFFFDb");
+  });
+
+  test("resolve finds what /etc/hosts says, each address once", async () => {
+    const named = readFileSync("/etc/hosts", "utf8").split("\n").map((line) =>
+      line.replace(/#.*/, "").trim().split(/\s+/)
+    );
+    const [address, name] = named.find(([address]) => address === "127.0.0.1")!;
+    const found = await host.resolve(name!);
+    expect(found).toContain(address);
+    expect(found).toEqual([...new Set(found)]);
+  });
+
+  test("resolve rejects with the name and the cause where there is no address", async () => {
+    const error = await host.resolve("no..such.invalid").then(() => undefined, (error: unknown) => error);
+    expect(error).toBeInstanceOf(ResolveError);
+    expect(error).toMatchObject({ hostname: "no..such.invalid", code: "ENOTFOUND", cause: { syscall: "getaddrinfo" } });
+    expect((error as Error).message).toBe(
+      'Cannot resolve "no..such.invalid": the resolver returned ENOTFOUND (no such name, or it has no address)',
+    );
+  });
+
+  test.each(
+    {
+      deno: [["--allow-ffi"], ["--allow-ffi", "--allow-net=other.invalid"]],
+      node: [["--permission", "--allow-ffi", "--allow-fs-read=*"], [
+        "--permission",
+        "--allow-ffi",
+        "--allow-fs-read=*",
+      ]],
+      bun: [undefined, undefined],
+    }[RUNTIME].map((flags, i) => [i, flags] as const),
+  )("resolve, refused by the runtime, names the flag (%#)", async (_, flags) => {
+    if (flags === undefined) return; // refuses nothing
+    const { stdout } = await runScript("host.ts", { args: ["resolve"], flags });
+    const { name, reason, message } = JSON.parse(stdout) as Record<string, string>;
+    expect({ name, reason }).toEqual({ name: "UnavailableError", reason: "permission" });
+    expect(message).toMatch(/^Cannot resolve "localhost": .*--allow-net/);
   });
 
   test("diagnose writes one line to standard error, and nothing else", async () => {

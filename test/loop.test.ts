@@ -760,6 +760,24 @@ describe("EventLoop.close()", () => {
     expect(() => loop.createWaker(() => {})).toThrow(RangeError);
   });
 
+  test("beforeClose() tells once, before the poller is closed, unless it was taken back", async () => {
+    const errors: unknown[] = [];
+    const loop = new EventLoop({ onError: (error) => errors.push(error) });
+    const told: string[] = [];
+    const takeBack = loop.beforeClose(() => told.push("taken back"));
+    loop.beforeClose(() => {
+      throw new Error("from a task");
+    });
+    loop.beforeClose(() => told.push(loop.poller.fd === -1 ? "late" : "in time"));
+    takeBack();
+    takeBack();
+    const closed = loop.close();
+    expect(told).toEqual(["in time"]);
+    await Promise.all([closed, loop.close()]);
+    expect(told).toEqual(["in time"]);
+    expect(errors).toEqual([new Error("from a task")]);
+  });
+
   test("await using closes the loop", async () => {
     let kept: EventLoop;
     {

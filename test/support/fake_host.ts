@@ -1,5 +1,6 @@
 import type { Host, Parker, ParkerOptions } from "../../ffi/host.ts";
 import type { FakeKernel } from "./fake_kernel.ts";
+import { resolveIn } from "./hosts.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -14,6 +15,8 @@ export class FakeHost implements Host {
   parkerDescriptors = 0;
   /** What {@linkcode settlingDescriptors} returns. */
   settling = 0;
+  /** What names resolve to. */
+  readonly names = new Map<string, readonly string[]>();
   readonly #kernel: FakeKernel;
   readonly #microtasks: (() => void)[] = [];
   readonly #macrotasks: (() => void)[] = [];
@@ -49,6 +52,10 @@ export class FakeHost implements Host {
 
   diagnose(line: string): void {
     this.lines.push(line);
+  }
+
+  resolve(hostname: string): Promise<string[]> {
+    return resolveIn(this.names, hostname);
   }
 
   createParker(options: ParkerOptions): Parker {

@@ -1,5 +1,12 @@
 /** A host whose clock, tasks and parker a test moves by hand. */
-import { type Host, host, type Parker, type ParkerOptions } from "../../ffi/host.ts";
+import { type Host, host, type Parker, type ParkerOptions, ResolveError } from "../../ffi/host.ts";
+
+/** The addresses that `names` has for `hostname`. */
+export function resolveIn(names: ReadonlyMap<string, readonly string[]>, hostname: string): Promise<string[]> {
+  const addresses = names.get(hostname);
+  if (addresses === undefined) return Promise.reject(new ResolveError(hostname, "ENOTFOUND"));
+  return Promise.resolve([...addresses]);
+}
 
 /** The parker of a {@linkcode ManualHost}. */
 export class ManualParker implements Parker {
@@ -55,6 +62,8 @@ export class ManualHost implements Host {
   /** Lines of {@linkcode Host.diagnose}. */
   readonly lines: string[] = [];
   readonly parkers: ManualParker[] = [];
+  /** What names resolve to. */
+  readonly names = new Map<string, readonly string[]>();
   /** What a parker's `ready` is. */
   ready: Promise<void> = Promise.resolve();
 
@@ -90,6 +99,10 @@ export class ManualHost implements Host {
 
   diagnose(line: string): void {
     this.lines.push(line);
+  }
+
+  resolve(hostname: string): Promise<string[]> {
+    return resolveIn(this.names, hostname);
   }
 
   createParker(options: ParkerOptions): ManualParker {
