@@ -28,6 +28,7 @@ export {
   type ConnectionState,
   resolveConnection,
 } from "./src/connection.ts";
+export { type AbortSignalLike, connect, ConnectError, type ConnectOptions } from "./src/connector.ts";
 export { Coordinator, type Member } from "./src/coordinator.ts";
 export type { AcceptCounters, LadderCounters } from "./src/counters.ts";
 export { formatOverload, type OverloadCause, type OverloadEvent } from "./src/episode.ts";

@@ -159,11 +159,18 @@ export class SystemError extends Error {
   /** The function that failed, such as `"bind"`. */
   readonly syscall: string;
 
-  /** For a `syscall` that failed with the positive `errno`; `action` is what was attempted and completes "Cannot …". */
-  constructor(action: string, syscall: string, errno: number) {
+  /**
+   * For a `syscall` that failed with the positive `errno`; `action` is what was attempted and completes "Cannot …", `cure`
+   * what would help and completes "…; ".
+   */
+  constructor(action: string, syscall: string, errno: number, cure?: string) {
     const name = NAME_BY_NUMBER.get(errno);
     const message = name === undefined ? "unknown" : ERRNO[name][1];
-    super(`Cannot ${action}: ${syscall}(2) returned ${name ?? `E${errno}`} (${message})`);
+    super(
+      `Cannot ${action}: ${syscall}(2) returned ${name ?? `E${errno}`} (${message})${
+        cure === undefined ? "" : `; ${cure}`
+      }`,
+    );
     this.code = name ?? `E${errno}`;
     this.errno = errno;
     this.syscall = syscall;

@@ -50,6 +50,11 @@ export function encodeAddress(action: string, address: Address): SockaddrFields 
   throw new TypeError(`Cannot ${action} on ${JSON.stringify(hostname)}: it must be an IPv4 or IPv6 address`);
 }
 
+/** Whether `text` is an IPv4 or IPv6 address; of all the ways to write one only those that no two readers read differently. */
+export function isIpAddress(text: string): boolean {
+  return parseIpv4(text) !== undefined || parseIpv6(text) !== undefined;
+}
+
 function encodeUnix(action: string, text: string): SockaddrFields {
   if (typeof text !== "string" || text === "" || (text.indexOf("\0", 1) !== -1 && text[0] !== "\0")) {
     throw new TypeError(`Cannot ${action} on path ${JSON.stringify(text)}: it must be a path without NUL`);

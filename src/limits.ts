@@ -56,6 +56,22 @@ export const FAREWELL_MAX_BYTES: number = 16 * 1024;
 /** Finished handshakes that the kernel queues ahead of us; net.core.somaxconn caps it. */
 export const BACKLOG: number = 511;
 
+/**
+ * How long an attempt to connect may take. The kernel repeats a SYN that is lost after 1, 3 and 7 s, so three losses in a
+ * row are survived; by itself it gives up after two minutes.
+ */
+export const CONNECT_TIMEOUT_MS: number = 10_000;
+
+/** From one address to the next. RFC 8305, section 8: 250 recommended, at least 10. */
+export const ATTEMPT_DELAY_MS: number = 250;
+/** See {@linkcode ATTEMPT_DELAY_MS}. */
+export const ATTEMPT_DELAY_MIN_MS: number = 10;
+
+/** First and last pause before a Unix listener whose queue is full is asked again: the kernel does not tell when it is not. */
+export const CONNECT_RETRY_MIN_MS: number = 1;
+/** See {@linkcode CONNECT_RETRY_MIN_MS}. */
+export const CONNECT_RETRY_MAX_MS: number = 64;
+
 /** Queued bytes of one connection at which `write` says false. */
 export const HIGH_WATER_BYTES: number = 1024 * 1024;
 
@@ -73,4 +89,6 @@ export const TIMER_MAX_MS: number = 2 ** 31 - 1;
 assert(READ_BUDGET_BYTES % RECEIVE_BUFFER_BYTES === 0, "the read budget is whole receive buffers");
 assert(ACCEPT_FAILURES < ACCEPT_BUDGET, "a turn has room for failures");
 assert(PAUSE_MIN_MS <= PAUSE_MAX_MS, "a pause backs off upwards");
+assert(ATTEMPT_DELAY_MIN_MS <= ATTEMPT_DELAY_MS, "the delay between attempts is one that RFC 8305 allows");
+assert(CONNECT_RETRY_MIN_MS <= CONNECT_RETRY_MAX_MS, "a retry backs off upwards");
 assert(HEADROOM_MIN <= HEADROOM_MAX, "the headroom's bounds are in order");

@@ -49,7 +49,7 @@ const LEVELS: readonly (readonly string[])[] = [
     "src/room.ts",
   ],
   ["src/loop.ts"],
-  ["src/connection.ts", "src/overload_watch.ts", "src/acceptor.ts"],
+  ["src/connection.ts", "src/overload_watch.ts", "src/acceptor.ts", "src/attempt.ts", "src/connector.ts"],
   ["src/server.ts"],
   ["mod.ts"],
 ];

@@ -9,6 +9,15 @@ const RUNS = 1_000;
  * repeats a run.
  */
 export function check<T>(property: fc.IProperty<T>): void {
+  fc.assert(property, parameters());
+}
+
+/** As {@linkcode check}, for a property that takes its time. */
+export async function checkAsync<T>(property: fc.IAsyncProperty<T>): Promise<void> {
+  await fc.assert(property, parameters());
+}
+
+function parameters(): { numRuns: number; seed?: number } {
   const seed = process.env.TEST_SEED === undefined ? {} : { seed: Number(process.env.TEST_SEED) };
-  fc.assert(property, { numRuns: RUNS, ...seed });
+  return { numRuns: RUNS, ...seed };
 }
