@@ -1,10 +1,7 @@
 import fc from "fast-check";
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import process from "node:process";
-import { fileURLToPath, pathToFileURL } from "node:url";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import { importCopy, removeCopies } from "./support/copies.ts";
 import { steps, worlds } from "./support/overload_sequences.ts";
 import { play } from "./support/overload_world.ts";
 import { PLANTED_BUGS } from "./support/planted_bugs.ts";
@@ -19,6 +16,8 @@ const SLICE = 2_000;
 
 const seed = process.env.TEST_SEED === undefined ? Date.now() & 0x7fffffff : Number(process.env.TEST_SEED);
 
+removeCopies();
+
 test(`overload keeps its invariants in ${SEQUENCES} random sequences`, async () => {
   for (let run = 0; run * SLICE < SEQUENCES; run++) {
     // A failure prints its seed and path: TEST_SEED plays it again.
@@ -31,23 +30,8 @@ test(`overload keeps its invariants in ${SEQUENCES} random sequences`, async () 
 }, TIMEOUT_MS);
 
 describe("a bug that is planted makes the sequences fail:", () => {
-  const root = fileURLToPath(new URL("../", import.meta.url));
-  const copies: string[] = [];
-  afterAll(() => {
-    for (const copy of copies) rmSync(copy, { recursive: true });
-  });
-
-  test.each(PLANTED_BUGS)("$name", async ({ file, find, replace }) => {
-    const copy = mkdtempSync(join(tmpdir(), "spillway-"));
-    copies.push(copy);
-    for (const folder of ["ffi", "src", "test/support"]) {
-      cpSync(join(root, folder), join(copy, folder), { recursive: true });
-    }
-    const source = readFileSync(join(copy, file), "utf8");
-    expect(source.split(find), "the bug has one place to be planted in").toHaveLength(2);
-    writeFileSync(join(copy, file), source.replace(find, () => replace));
-
-    const world = await import(/* @vite-ignore */ pathToFileURL(join(copy, "test/support/overload_world.ts")).href);
+  test.each(PLANTED_BUGS)("$name", async (bug) => {
+    const world = await importCopy("test/support/overload_world.ts", [bug]);
     const result = fc.check(fc.property(worlds, steps, (world as { play: typeof play }).play), {
       seed,
       numRuns: SEQUENCES_PER_BUG,

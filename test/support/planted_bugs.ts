@@ -1,13 +1,11 @@
 /** Bugs, as edits of the sources: each must make the property tests fail. */
 
-/** One edit. */
-export interface PlantedBug {
+import type { Edit } from "./copies.ts";
+
+/** One of them. */
+export interface PlantedBug extends Edit {
   /** What goes wrong. */
   readonly name: string;
-  readonly file: string;
-  /** Stands in the file exactly once. */
-  readonly find: string;
-  readonly replace: string;
 }
 
 export const PLANTED_BUGS: readonly PlantedBug[] = [
