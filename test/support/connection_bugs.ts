@@ -1,0 +1,254 @@
+/** Bugs, as calls that go wrong or edits of the sources: each must make the random programs fail. */
+import { EPOLL, EPOLL_CTL } from "../../ffi/constants.ts";
+import { ERRNO } from "../../ffi/errno.ts";
+import { epollEventLayout } from "../../ffi/layout.ts";
+import type { Sabotage } from "./connection_world.ts";
+import type { Edit } from "./copies.ts";
+
+/** Limits so small that the random programs meet them all the time. */
+export const SMALL_LIMITS: readonly Edit[] = Object.entries({
+  RECEIVE_BUFFER_BYTES: 1024,
+  READ_BUDGET_BYTES: 4 * 1024,
+  WRITE_BUDGET_BYTES: 3 * 1024,
+  QUEUE_BLOCK_BYTES: 512,
+}).map(([name, bytes]) => ({
+  file: "src/limits.ts",
+  find: new RegExp(`(?<= ${name}: number = )[^;]+`),
+  replace: String(bytes),
+}));
+
+/** One of them: an edit, or a sabotage. */
+export interface ConnectionBug {
+  /** What goes wrong. */
+  readonly name: string;
+  readonly edit?: Edit;
+  readonly sabotage?: Sabotage;
+}
+
+const { events } = epollEventLayout();
+
+/** Has `report` tell what the kernel took of what it was offered. */
+function sends(report: (sent: number, offered: number) => number): Sabotage {
+  return {
+    sys: ({ send, sendmsg }) => ({
+      send(fd, source, flags, ...length: number[]) {
+        return report(send(fd, source, flags, ...length as []), length[0] ?? source.byteLength);
+      },
+      sendmsg(fd, message, flags) {
+        const { bytes, count } = message.vector;
+        const vector = new DataView(bytes.buffer);
+        let offered = 0;
+        for (let i = 0; i < count; i++) offered += Number(vector.getBigUint64(16 * i + 8, true));
+        return report(sendmsg(fd, message, flags), offered);
+      },
+    }),
+  };
+}
+
+export const CONNECTION_BUGS: readonly ConnectionBug[] = [
+  {
+    name: "a short send reports one byte too many",
+    sabotage: sends((sent, offered) => sent > 0 && sent < offered ? sent + 1 : sent),
+  },
+  {
+    name: "a short send reports one byte too few",
+    sabotage: sends((sent, offered) => sent > 1 && sent < offered ? sent - 1 : sent),
+  },
+  {
+    name: "the rest of a short send is dropped",
+    sabotage: sends((sent, offered) => sent > 0 ? offered : sent),
+  },
+  {
+    name: "a kernel that is full is taken for a failure",
+    sabotage: sends((sent) => sent === -ERRNO.EAGAIN[0] ? -ERRNO.EPIPE[0] : sent),
+  },
+  {
+    name: "the last byte of a read is lost",
+    sabotage: {
+      sys: ({ recv }) => ({
+        recv(fd, target, flags) {
+          const received = recv(fd, target, flags);
+          return received > 1 ? received - 1 : received;
+        },
+      }),
+    },
+  },
+  {
+    name: "a reset is taken for the end of the stream",
+    sabotage: {
+      sys: ({ recv }) => ({
+        recv(fd, target, flags) {
+          const received = recv(fd, target, flags);
+          return received === -ERRNO.ECONNRESET[0] ? 0 : received;
+        },
+      }),
+    },
+  },
+  {
+    name: "room to send is not waited for",
+    sabotage: {
+      sys: ({ epollCtl }) => ({
+        epollCtl(epollFd, operation, fd, event) {
+          if (event !== null) event[events]! &= ~EPOLL.out;
+          return epollCtl(epollFd, operation, fd, event);
+        },
+      }),
+    },
+  },
+  {
+    name: "reading goes on to be waited for where nobody reads",
+    sabotage: {
+      sys: ({ epollCtl }) => ({
+        epollCtl(epollFd, operation, fd, event) {
+          if (event !== null && operation === EPOLL_CTL.mod) event[events]! |= EPOLL.in;
+          return epollCtl(epollFd, operation, fd, event);
+        },
+      }),
+    },
+  },
+  {
+    name: "the last event of some batches is lost",
+    sabotage: {
+      sys: ({ epollWait }) => {
+        let batches = 0;
+        return {
+          epollWait(...args) {
+            const count = epollWait(...args);
+            return count > 0 && ++batches % 3 === 0 ? count - 1 : count;
+          },
+        };
+      },
+    },
+  },
+  {
+    name: "work that is left for the next turn is forgotten",
+    sabotage: { loop: (loop) => loop.post = () => {} },
+  },
+  {
+    name: "the end of our stream is not told",
+    sabotage: { sys: () => ({ shutdown: () => 0 }) },
+  },
+  {
+    name: "a descriptor is not closed",
+    sabotage: {
+      sys: ({ close }) => {
+        let closes = 0;
+        return { close: (fd) => ++closes === 1 ? 0 : close(fd) };
+      },
+    },
+  },
+  {
+    name: "open is told twice",
+    sabotage: {
+      handlers: ({ open }) => ({
+        open(connection) {
+          void open(connection);
+          return open(connection);
+        },
+      }),
+    },
+  },
+  {
+    name: "end is told twice",
+    sabotage: {
+      handlers: ({ end }) => ({
+        end(connection) {
+          void end(connection);
+          return end(connection);
+        },
+      }),
+    },
+  },
+  {
+    name: "end is never told",
+    sabotage: { handlers: () => ({ end: undefined }) },
+  },
+  {
+    name: "close is told twice",
+    sabotage: {
+      handlers: ({ close }) => ({
+        close(connection, ...rest) {
+          void close(connection, ...rest);
+          return close(connection, ...rest);
+        },
+      }),
+    },
+  },
+  {
+    name: "close is never told",
+    sabotage: { handlers: () => ({ close: undefined }) },
+  },
+  {
+    name: "close is told without its error",
+    sabotage: {
+      handlers: ({ close }) => ({ close: (connection, _, ...rest) => close(connection, undefined, ...rest) }),
+    },
+  },
+  {
+    name: "drain is never told",
+    sabotage: { handlers: () => ({ drain: undefined }) },
+  },
+  {
+    name: "what data throws is swallowed",
+    sabotage: {
+      handlers: ({ data }) => ({
+        data(connection, bytes) {
+          try {
+            return data(connection, bytes);
+          } catch {
+            return undefined;
+          }
+        },
+      }),
+    },
+  },
+  {
+    name: "write says that there is room where there is none",
+    sabotage: {
+      connection(connection) {
+        const { write } = connection;
+        connection.write = (chunk) => write.call(connection, chunk) || connection.state === "open";
+      },
+    },
+  },
+  {
+    name: "what is written to a queue overtakes itself",
+    sabotage: {
+      connection(connection) {
+        const { write } = connection;
+        connection.write = (chunk) => {
+          const half = connection.queuedBytes > 0 ? Math.floor(chunk.length / 2) : 0;
+          if (typeof chunk === "string" || half === 0) return write.call(connection, chunk);
+          write.call(connection, chunk.subarray(half));
+          return write.call(connection, chunk.subarray(0, half));
+        };
+      },
+    },
+  },
+  {
+    name: "finish drops what is queued",
+    sabotage: { connection: (connection) => connection.finish = () => connection.close() },
+  },
+  {
+    name: "end drops what is queued",
+    sabotage: {
+      connection(connection) {
+        const { end } = connection;
+        connection.end = (chunk) => {
+          if (connection.queuedBytes > 0) connection.close();
+          else end.call(connection, chunk);
+        };
+      },
+    },
+  },
+  {
+    name: "a second resume is ignored",
+    sabotage: {
+      connection(connection) {
+        const { resume } = connection;
+        let resumes = 0;
+        connection.resume = () => ++resumes === 2 ? undefined : resume.call(connection);
+      },
+    },
+  },
+];
