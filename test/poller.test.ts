@@ -1,35 +1,20 @@
 /** src/poller.ts: one epoll instance and its sources, against the kernel unless a failure must be forced. */
-import { afterEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { EFD, EPOLL_CTL, F, O, SOCK } from "../ffi/constants.ts";
 import { SystemError } from "../ffi/errno.ts";
 import { epollEventLayout } from "../ffi/layout.ts";
-import { realSyscalls, type Syscalls } from "../ffi/syscalls.ts";
+import { realSyscalls } from "../ffi/syscalls.ts";
 import { Interest, Readiness } from "../src/interest.ts";
 import { EVENTS_PER_WAIT, REARM_BUDGET } from "../src/limits.ts";
 import { Poller, type Source } from "../src/poller.ts";
 import type { Token } from "../src/token.ts";
 import { closeNow, expectNoLeak, outcome, own } from "./support/descriptors.ts";
 import { failure, kernelWith } from "./support/kernel.ts";
+import { add, closePollers, fail, newPoller, readable, turn, WAIT_MS } from "./support/pollers.ts";
 import { bytes, connectTo, ready, socketPair, tcpListener } from "./support/sockets.ts";
 
 expectNoLeak();
-
-const WAIT_MS = 5_000;
-const pollers: Poller[] = [];
-
-afterEach(() => {
-  for (const poller of pollers.splice(0)) poller.close();
-});
-
-function newPoller(sys: Syscalls = realSyscalls): Poller {
-  const poller = new Poller(sys);
-  pollers.push(poller);
-  return poller;
-}
-
-const fail = (error: unknown): never => {
-  throw error;
-};
+closePollers();
 
 /** A source that notes its events and then does what it was made for. */
 function source(events: (string | number)[], name: string | number, action = () => {}, isListener = false): Source {
@@ -44,25 +29,6 @@ function source(events: (string | number)[], name: string | number, action = () 
 
 function listener(events: (string | number)[], name: string | number, action = () => {}): Source {
   return source(events, name, action, true);
-}
-
-function add(poller: Poller, fd: number, interest: number, source: Source): Token {
-  const token = poller.add(fd, interest, source);
-  if (typeof token === "number") throw new Error(`Cannot add a source: ${outcome(token)}`);
-  return token;
-}
-
-/** A descriptor that is readable from now on. */
-function readable(): number {
-  return own(realSyscalls.eventfd(1, EFD.nonblock | EFD.cloexec));
-}
-
-/** One wait and the dispatch of its whole batch. */
-function turn(poller: Poller, onError: (error: unknown) => void = fail, timeoutMs = 0): number {
-  const count = poller.wait(timeoutMs);
-  poller.dispatch(onError);
-  poller.dispatchListeners(onError);
-  return count;
 }
 
 /** Makes the number `fd` mean something else, in one step: no other thread can take it in between. */
