@@ -120,6 +120,17 @@ describe("listenOn()", () => {
     expect(thrownBy(() => listenOn({ ...IPV4, hostname: "192.0.2.1" } as Address, OPTIONS)).code).toBe("EADDRNOTAVAIL");
   });
 
+  test("listenOn() says the same of IPv6: an address in use, and one of another machine", () => {
+    const any: Address = { transport: "tcp", hostname: "::", port: 0 };
+    const { port } = localAddress(listener(any)) as { port: number };
+    expect(thrownBy(() => listenOn({ ...any, port }, OPTIONS)).code).toBe("EADDRINUSE");
+    expect(thrownBy(() => listenOn({ ...any, hostname: "2001:db8::1" }, OPTIONS)).code).toBe("EADDRNOTAVAIL");
+  });
+
+  test("listenOn() throws ENOENT for a path in a folder that there is not", () => {
+    expect(thrownBy(() => listenOn(unix("/there/is/no/such/folder/x.sock"), OPTIONS)).code).toBe("ENOENT");
+  });
+
   test("listenOn() with reusePort lets several listeners share a port, without it none", () => {
     const shared = { backlog: 16, reusePort: true };
     const { port } = localAddress(listener(IPV4, shared)) as { port: number };
