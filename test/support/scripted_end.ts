@@ -9,7 +9,7 @@ import { add } from "./pollers.ts";
 import { bytes } from "./sockets.ts";
 
 const BOTH = Interest.readable | Interest.writable;
-const STREAM_BYTES = 1_000;
+const STREAM_BYTES = 500;
 
 /**
  * What an end does when it is told of readiness: takes a few bytes, or all; nothing; waits for it no more until
