@@ -20,29 +20,35 @@ export { ResolveError, UnavailableError, type UnavailableReason } from "./ffi/ho
 export { Acceptor, type AcceptorHandlers, type AcceptorOptions } from "./src/acceptor.ts";
 export { type Address, formatAddress, type TcpAddress, type UnixAddress } from "./src/address.ts";
 export { AssertionError } from "./src/assert.ts";
+export { type CloseReason, ConnectionError } from "./src/close_reason.ts";
+export { type Chunk, Connection, type ConnectionState, type FinishOptions } from "./src/connection.ts";
 export {
-  Connection,
   type ConnectionHandlers,
   type ConnectionOptions,
   type ConnectionSettings,
-  type ConnectionState,
   resolveConnection,
-} from "./src/connection.ts";
+} from "./src/connection_options.ts";
 export { type AbortSignalLike, connect, ConnectError, type ConnectOptions } from "./src/connector.ts";
 export { Coordinator, type Member } from "./src/coordinator.ts";
 export type { AcceptCounters, LadderCounters } from "./src/counters.ts";
+export type { TimeoutSettings } from "./src/deadlines.ts";
 export { formatOverload, type OverloadCause, type OverloadEvent } from "./src/episode.ts";
 export type { IdleList, IdleNode } from "./src/idle_list.ts";
 export { Interest, Readiness, type Trigger } from "./src/interest.ts";
+export { LeakError, LeakWatch } from "./src/leak_watch.ts";
 export type { Slack } from "./src/ladder.ts";
 export type { ListenerInfo } from "./src/listener.ts";
-export { type Ending, EventLoop, type EventLoopOptions } from "./src/loop.ts";
+export { type Ending, EventLoop, type EventLoopOptions, type Flushing } from "./src/loop.ts";
 export type { OverloadOptions, OverloadPolicy } from "./src/overload.ts";
 export { Poller, type Source } from "./src/poller.ts";
+export { QueueBudget, type Queued } from "./src/queue_budget.ts";
 export type { Refuse } from "./src/refusal.ts";
 export type { Reserve } from "./src/reserve.ts";
+export type { Sender } from "./src/sender.ts";
 export { type ListenerOptions, serve, Server, type ServerOptions, type StopOptions } from "./src/server.ts";
+export { broadcast, SharedBytes } from "./src/shared_bytes.ts";
 export { adoptListener, listenOn, type ListenOptions } from "./src/socket.ts";
 export { Timer } from "./src/timers.ts";
 export type { Token } from "./src/token.ts";
 export { RemoteWaker, Waker } from "./src/waker.ts";
+export type { Piece, PiecePool, WriteQueue } from "./src/write_queue.ts";

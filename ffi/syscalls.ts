@@ -113,6 +113,13 @@ function assertRoom(target: Uint8Array, call: string): void {
   }
 }
 
+/** C takes its caller's word for how many bytes there are: it would send what lies behind the array. */
+function assertLength(length: number, source: Uint8Array, call: string): void {
+  if ((length >>> 0) !== length || length > source.byteLength) {
+    throw new RangeError(`Cannot call ${call}(2) with ${length} of ${source.byteLength} bytes`);
+  }
+}
+
 /** C takes its caller's word for how many elements there are: it would read or fill what lies behind the array. */
 function assertElements(available: number, needed: number, call: string): void {
   if (!(available >= needed)) {
@@ -305,14 +312,16 @@ export function recv(fd: number, target: Uint8Array, flags: number = 0): number 
  *
  * @param fd A connected socket.
  * @param flags `MSG`; `MSG.nosignal` keeps a closed peer from raising SIGPIPE.
+ * @param length How many of the bytes, from the first one; all of them by default. Spares a view for each call.
  * @returns Bytes the kernel took, which may be fewer than offered, or `-errno`; `-EAGAIN` is "full", not failure.
  */
-export function send(fd: number, source: Uint8Array, flags: number = 0): number {
+export function send(fd: number, source: Uint8Array, flags: number = 0, length: number = lengthOf(source)): number {
   assertFd(fd, "send");
   assertAttached(source, "send");
+  assertLength(length, source, "send");
   const c = libc();
-  const sent = checked(c.send(fd, source, lengthOf(source), flags));
-  return isDoubtful(sent, PLAUSIBLE.send) ? afterDoubt(checked(c.send(fd, source, lengthOf(source), flags))) : sent;
+  const sent = checked(c.send(fd, source, length, flags));
+  return isDoubtful(sent, PLAUSIBLE.send) ? afterDoubt(checked(c.send(fd, source, length, flags))) : sent;
 }
 
 /**

@@ -3,146 +3,113 @@ import { ERRNO, SystemError } from "../ffi/errno.ts";
 import type { Syscalls } from "../ffi/syscalls.ts";
 import type { Address } from "./address.ts";
 import { assert } from "./assert.ts";
+import { type CloseReason, ConnectionError } from "./close_reason.ts";
+import { checkHandlers, type ConnectionHandlers, type ConnectionSettings, isPromise } from "./connection_options.ts";
+import { type DeadlineName, Deadlines } from "./deadlines.ts";
+import type { IdleNode } from "./idle_list.ts";
 import { Interest, Readiness } from "./interest.ts";
-import { HIGH_WATER_BYTES, READ_BUDGET_BYTES, WRITE_BUDGET_BYTES } from "./limits.ts";
-import type { IdleList, IdleNode } from "./idle_list.ts";
-import type { Ending, EventLoop } from "./loop.ts";
-import { booleanOption, choiceOption, functionOption, integerOption } from "./options.ts";
+import {
+  DIRECT_WRITE_BYTES,
+  FINISH_CHECK_MS,
+  FINISH_MS,
+  GATHER_MAX_BYTES,
+  READ_BUDGET_BYTES,
+  TIMER_MAX_MS,
+  WRITE_BUDGET_BYTES,
+} from "./limits.ts";
+import type { Ending, EventLoop, Flushing } from "./loop.ts";
+import { integerOption, knownOptions } from "./options.ts";
 import type { Source } from "./poller.ts";
-import { remoteAddress, shutdownWrite, socketError } from "./socket.ts";
+import type { Queued } from "./queue_budget.ts";
+import { SharedBytes } from "./shared_bytes.ts";
+import { isDelivered, localAddress, remoteAddress, resetOnClose, shutdownWrite, socketError } from "./socket.ts";
+import { Throttle } from "./throttle.ts";
+import type { Timer } from "./timers.ts";
 import type { Token } from "./token.ts";
 import { WriteQueue } from "./write_queue.ts";
 
 /**
- * What the user wants to be told of a connection; each is optional. A handler may call anything, on this connection or
- * another. One that throws, or returns a promise that rejects, ends its own connection with that error and no other.
- */
-export interface ConnectionHandlers<T = undefined> {
-  /** The connection has begun. Set `connection.data` here. */
-  open?(connection: Connection<T>): void | Promise<void>;
-  /**
-   * Bytes have arrived. `bytes` is borrowed: it is overwritten once this returns, and for an `async` handler at its
-   * first `await`; `bytes.slice()` keeps them.
-   */
-  data?(connection: Connection<T>, bytes: Uint8Array): void | Promise<void>;
-  /** The write queue has fallen to the low-water mark, after `write` said false. */
-  drain?(connection: Connection<T>): void | Promise<void>;
-  /**
-   * The peer has ended its stream: no more `data`. Unless `allowHalfOpen`, what is queued is sent, then the connection
-   * closes.
-   */
-  end?(connection: Connection<T>): void | Promise<void>;
-  /**
-   * The connection is over, its descriptor released. Called once, at the end of the turn. `error` is what went wrong, a
-   * {@linkcode SystemError} or what a handler threw; absent where nothing did.
-   */
-  close?(connection: Connection<T>, error?: unknown): void | Promise<void>;
-}
-
-/** How connections behave. Sizes are bytes. */
-export interface ConnectionOptions {
-  /** How the socket is watched. @default {"level"} */
-  trigger?: "level" | "edge";
-  /** Queued bytes at which `write` says false. @default {1 MiB} */
-  highWaterBytes?: number;
-  /** Queued bytes at which `drain` follows. @default {a quarter of highWaterBytes} */
-  lowWaterBytes?: number;
-  /** Whether the connection stays when the peer has ended its stream, until `end` or `close`. @default {false} */
-  allowHalfOpen?: boolean;
-}
-
-/** The keys of {@linkcode ConnectionOptions}, `trigger` apart. */
-export const CONNECTION_OPTIONS = ["highWaterBytes", "lowWaterBytes", "allowHalfOpen"] as const;
-/** The keys of {@linkcode ConnectionHandlers}. */
-export const CONNECTION_HANDLERS = ["open", "data", "drain", "end", "close"] as const;
-
-/** {@linkcode ConnectionOptions}, checked, with its defaults; and the handlers. Shared by many connections. */
-export interface ConnectionSettings<T> {
-  /** Checked to be functions. */
-  readonly handlers: ConnectionHandlers<T>;
-  /** `Interest.edge` or 0. */
-  readonly triggerBits: number;
-  /** See {@linkcode ConnectionOptions}. */
-  readonly highWaterBytes: number;
-  /** See {@linkcode ConnectionOptions}. */
-  readonly lowWaterBytes: number;
-  /** See {@linkcode ConnectionOptions}. */
-  readonly allowHalfOpen: boolean;
-  /** Receives what a `close` handler throws. */
-  readonly onError: (error: unknown) => void;
-  /** Keeps the connections in the order in which they were busy last. Absent where nobody asks. */
-  readonly idle: IdleList<Connection<T>> | undefined;
-}
-
-/**
- * Defaults applied and every value checked, once; code past this point trusts the result.
- *
- * @throws {TypeError | RangeError} If a value is wrong.
- */
-export function resolveConnection<T>(
-  options: ConnectionOptions,
-  handlers: ConnectionHandlers<T>,
-  onError: (error: unknown) => void,
-  idle?: IdleList<Connection<T>>,
-): ConnectionSettings<T> {
-  for (const name of CONNECTION_HANDLERS) functionOption(name, handlers[name]);
-  const highWaterBytes = integerOption("highWaterBytes", options.highWaterBytes, HIGH_WATER_BYTES, 1);
-  const quarter = Math.floor(highWaterBytes / 4);
-  return {
-    handlers,
-    triggerBits: choiceOption("trigger", options.trigger, ["level", "edge"]) === "edge" ? Interest.edge : 0,
-    highWaterBytes,
-    lowWaterBytes: integerOption("lowWaterBytes", options.lowWaterBytes, quarter, 0, highWaterBytes - 1),
-    allowHalfOpen: booleanOption("allowHalfOpen", options.allowHalfOpen, false),
-    onError,
-    idle,
-  };
-}
-
-/**
- * `open`: both directions may carry bytes. `ending`: what is queued is sent, nothing is added. `ended`: our stream has
- * ended, the peer's may go on. `closed`: the descriptor is released.
+ * `open`: both directions may carry bytes. `ending`: what is queued is sent, nothing is added. `ended`: our stream is
+ * over, the peer's may go on. `closed`: the descriptor is released.
  */
 export type ConnectionState = "open" | "ending" | "ended" | "closed";
 
 /** Legal moves; nothing leaves `closed`. */
 const NEXT: Readonly<Record<ConnectionState, readonly ConnectionState[]>> = {
-  open: ["ending", "closed"],
+  open: ["ending", "ended", "closed"],
   ending: ["ended", "closed"],
   ended: ["closed"],
   closed: [],
 };
 
-/** One stream, TCP or Unix, and its descriptor, which it owns. Its handlers run on its loop's thread. */
-export class Connection<T = undefined> implements Source, Ending, IdleNode {
+/** What may be written: bytes, text as UTF-8, or bytes shared with other connections. */
+export type Chunk = Uint8Array | string | SharedBytes;
+
+/** Options for {@linkcode Connection.finish}. */
+export interface FinishOptions {
+  /** How long the peer may take to acknowledge everything, once it is sent, in ms; 0 does not wait. @default {5_000} */
+  timeoutMs?: number;
+  /** What the `close` handler is told. @default {"close"} */
+  reason?: CloseReason;
+}
+
+/**
+ * One stream, TCP or Unix, and its descriptor, which it owns. Its handlers run on its loop's thread, one at a time.
+ *
+ * Every method may be called at any time: inside any handler of any connection, twice, and after `close`.
+ */
+export class Connection<T = undefined> implements Source, Ending, Flushing, Queued, IdleNode {
   /** The user's own. `undefined` until `open` sets it. */
   data: T = undefined as T;
   /** For the idle list. */
   olderIdle: Connection<T> | undefined = undefined;
   /** For the idle list. */
   newerIdle: Connection<T> | undefined = undefined;
-  /** For the idle list. */
-  busyAtMs: number = 0;
+  /** When bytes were received, or taken by the kernel, last: ms on the clock of the loop. */
+  busyAtMs: number;
   readonly #loop: EventLoop;
   readonly #sys: Syscalls;
   readonly #settings: ConnectionSettings<T>;
   readonly #onClosed: (connection: Connection<T>, fd: number) => void;
-  readonly #queue: WriteQueue = new WriteQueue();
+  readonly #queue: WriteQueue;
   readonly #fd: number;
+  readonly #openedAtMs: number;
+  #handlers: ConnectionHandlers<T>;
   /** Absent while nothing is waited for, and once closed. */
   #token: Token | undefined;
   #state: ConnectionState = "open";
+  #reason: CloseReason = "close";
   #error: unknown;
   /** What the poller was last told. */
   #interest: number;
   #isPaused = false;
   /** The peer has ended its stream, and `end` has been told. */
   #isReadEnded = false;
+  #isReadPosted = false;
+  /** What the user has given back. */
+  #unread: Uint8Array | undefined;
+  #corks = 0;
+  /** The kernel has taken less than it was offered: nothing is offered until it has room. */
+  #isBlocked = false;
+  /** The loop will call `onFlush`. */
+  #isGathered = false;
   /** `write` has said false, and `drain` has not followed yet. */
   #isDrainDue = false;
+  /** The kernel has refused our stream for good; what the peer sent before that is still to be read. */
+  #sendError: SystemError | undefined;
   /** Nobody is to read any more: the queue is flushed, then the connection closes. */
-  #isFinishing = false;
-  #isReadPosted = false;
+  #finish: { readonly timeoutMs: number; readonly reason: CloseReason } | undefined;
+  #finishTimer: Timer | undefined;
+  #deadlines: Deadlines | undefined;
+  #intake: Throttle | undefined;
+  #outflow: Throttle | undefined;
+  #local: Address | undefined;
+  #remote: Address | undefined;
+  /** What the loop's queue budget counts of this queue. */
+  #countedBytes = 0;
+  #bytesReceived = 0;
+  #bytesSent = 0;
+  #bytesDropped = 0;
 
   /**
    * Takes `fd`, a connected non-blocking socket, over.
@@ -160,10 +127,18 @@ export class Connection<T = undefined> implements Source, Ending, IdleNode {
     this.#sys = loop.sys;
     this.#fd = fd;
     this.#settings = settings;
+    this.#handlers = settings.handlers;
     this.#onClosed = onClosed;
+    this.#queue = new WriteQueue(loop.pieces);
     this.#interest = Interest.readable | settings.triggerBits;
     this.#token = this.#register();
-    settings.idle?.touch(this, loop.now);
+    this.#openedAtMs = this.busyAtMs = loop.now;
+    settings.idle?.touch(this, this.#openedAtMs);
+    const { timeouts, bytesInPerSecond, bytesOutPerSecond } = settings;
+    if (timeouts !== undefined) this.#deadlines = new Deadlines(loop, timeouts, (name) => this.#expire(name));
+    if (bytesInPerSecond !== Infinity) this.#intake = new Throttle(loop, bytesInPerSecond, () => this.#readOn());
+    if (bytesOutPerSecond !== Infinity) this.#outflow = new Throttle(loop, bytesOutPerSecond, () => this.#flush());
+    loop.leaks?.made(this, fd);
   }
 
   /** Where it is in its life. */
@@ -171,9 +146,34 @@ export class Connection<T = undefined> implements Source, Ending, IdleNode {
     return this.#state;
   }
 
-  /** Bytes written that the kernel has not taken yet. */
+  /** Bytes written that the kernel has not taken yet. Exact at any time. */
   get queuedBytes(): number {
     return this.#queue.queuedBytes;
+  }
+
+  /** Bytes received, those that `finish` throws away included. */
+  get bytesReceived(): number {
+    return this.#bytesReceived;
+  }
+
+  /** Bytes that the kernel took. That the peer has got them is not known. */
+  get bytesSent(): number {
+    return this.#bytesSent;
+  }
+
+  /** Bytes that were written in vain: after `end` or `close`, or still queued when the connection was over. */
+  get bytesDropped(): number {
+    return this.#bytesDropped;
+  }
+
+  /** Milliseconds since it began. */
+  get ageMs(): number {
+    return this.#loop.now - this.#openedAtMs;
+  }
+
+  /** Milliseconds since bytes were received, or taken by the kernel. */
+  get idleMs(): number {
+    return this.#loop.now - this.busyAtMs;
   }
 
   /** Whether reading is paused. */
@@ -181,261 +181,530 @@ export class Connection<T = undefined> implements Source, Ending, IdleNode {
     return this.#isPaused;
   }
 
-  /** The peer's address, asked of the kernel now; `undefined` once the peer or the connection is gone. */
+  /** Our address. Asked of the kernel once, and known from then on; `undefined` if first asked for after the end. */
+  get localAddress(): Address | undefined {
+    if (this.#state !== "closed") this.#local ??= localAddress(this.#fd, this.#sys);
+    return this.#local;
+  }
+
+  /**
+   * The peer's address. Asked of the kernel once, and known from then on: ask in `open` what `close` is to log.
+   * `undefined` if first asked for when the peer or the connection is gone.
+   */
   get remoteAddress(): Address | undefined {
-    return this.#state === "closed" ? undefined : remoteAddress(this.#fd, this.#sys);
+    if (this.#state !== "closed") this.#remote ??= remoteAddress(this.#fd, this.#sys);
+    return this.#remote;
   }
 
   /** Tells `open`. Called once, by whoever made the connection. */
   start(): void {
     try {
-      this.#watch(this.#settings.handlers.open?.(this));
+      this.#watch(this.#handlers.open?.(this));
     } catch (error) {
-      this.close(error);
+      this.close(error, "handler error");
     }
   }
 
   /**
-   * Sends `chunk`, a string as UTF-8, after everything written before. Takes all of it, always: what the kernel does
-   * not take now is copied, so the caller may reuse its buffer at once.
+   * Sends `chunk`, a string as UTF-8, after everything written before. Takes all of it, always, and copies what is not
+   * sent before this returns, so the caller may reuse its buffer at once.
+   *
+   * Small chunks are gathered: all that is written in one turn of the loop leaves with one call at its end; outside a
+   * turn, when the JavaScript job is over.
    *
    * @returns Whether there is room for more. `false` at or over the high-water mark: wait for `drain`. Also `false`
    * after `end` or `close`, or if the peer is found gone: the bytes are dropped, and `close` tells.
+   * @throws {TypeError} If `chunk` is none, or its buffer was transferred away.
    */
-  write(chunk: Uint8Array | string): boolean {
-    const bytes = typeof chunk === "string" ? this.#loop.encode(chunk) : chunk;
-    if (!(bytes instanceof Uint8Array)) throw new TypeError("Cannot write: the chunk must be a string or a Uint8Array");
-    if (this.#state !== "open") return false;
-    let sent = 0;
-    if (this.#queue.queuedBytes === 0 && bytes.byteLength > 0) {
-      sent = this.#send(bytes);
-      if (sent < 0) return false;
-    }
-    if (sent < bytes.byteLength) {
-      this.#queue.push(bytes, sent);
-      this.#setInterest(this.#interest | Interest.writable);
-    }
-    if (this.#queue.queuedBytes < this.#settings.highWaterBytes) return true;
-    this.#isDrainDue = true;
-    return false;
+  write(chunk: Chunk): boolean {
+    const bytes = this.#bytesOf(chunk);
+    if (this.#state !== "open") return this.#drop(bytes.byteLength);
+    if (bytes.byteLength >= DIRECT_WRITE_BYTES && this.#mayOffer) this.#sendWith([bytes], chunk instanceof SharedBytes);
+    else if (chunk instanceof SharedBytes) this.#queue.pushShared(bytes);
+    else this.#queue.push(bytes);
+    return this.#written();
+  }
+
+  /**
+   * As `write` for each of `chunks` in order, but large ones leave together, in one call and without a copy.
+   *
+   * @throws {TypeError} If one of them is no chunk; nothing is written then.
+   */
+  writev(chunks: readonly Chunk[]): boolean {
+    const all = chunks.map((chunk) => this.#bytesOf(chunk));
+    const byteLength = all.reduce((sum, bytes) => sum + bytes.byteLength, 0);
+    if (this.#state !== "open") return this.#drop(byteLength);
+    if (byteLength >= DIRECT_WRITE_BYTES && this.#mayOffer) this.#sendWith(all, false);
+    else for (const bytes of all) this.#queue.push(bytes);
+    return this.#written();
+  }
+
+  /** Holds everything that is written back, beyond the turn, until `uncork` was called as often. */
+  cork(): void {
+    if (this.#state === "open") this.#corks++;
+  }
+
+  /** Takes one `cork` back; after the last one, what was held is sent at the end of the turn. */
+  uncork(): void {
+    if (this.#corks === 0) return;
+    this.#corks--;
+    this.#flushLater();
   }
 
   /** Stops reading before the next read of this connection. What the peer sends waits in the kernel, then at the peer. */
   pause(): void {
+    if (this.#isPaused) return;
     this.#isPaused = true; // what is waited for changes with the next event, if one comes
+    this.#deadlines?.pause();
   }
 
   /** Reads again. */
   resume(): void {
     if (!this.#isPaused) return;
     this.#isPaused = false;
-    if (this.#state === "closed" || this.#isReadEnded || this.#isFinishing) return;
-    if ((this.#interest & Interest.readable) === 0) this.#setInterest(this.#interest | Interest.readable);
-    else if (this.#settings.triggerBits !== 0) this.#postRead(); // an edge that came meanwhile was ignored
+    this.#deadlines?.resume(this.#loop.now);
+    this.#readOn();
   }
 
   /**
-   * Ends our stream: what is queued is sent, then the peer reads end of stream. The peer may go on; when it ends too,
-   * the connection closes.
+   * Gives `bytes` back, to be delivered again before anything else, in the next turn, and to the handlers that there are
+   * by then. For a handler that has got more than it wants, such as those of the next protocol. They are copied.
+   */
+  unread(bytes: Uint8Array): void {
+    if (bytes.byteLength === 0 || this.#state === "closed") return;
+    const before = this.#unread;
+    const all = new Uint8Array(new ArrayBuffer(bytes.byteLength + (before?.byteLength ?? 0)));
+    all.set(bytes);
+    if (before !== undefined) all.set(before, bytes.byteLength);
+    this.#unread = all;
+    this.#postRead();
+  }
+
+  /**
+   * Says that a whole message has been taken, which `readTimeoutMs` waits for.
+   *
+   * @param unfinishedBytes Bytes that are here of the next message: its time begins now. With 0 it begins with the next
+   * byte that comes.
+   */
+  progress(unfinishedBytes: number = 0): void {
+    this.#deadlines?.completed(this.#loop.now, unfinishedBytes > 0);
+  }
+
+  /**
+   * Replaces every handler, from the next event on: another protocol begins. `open` is not told again. What the old
+   * `data` handler has read beyond the end of its protocol it gives back with `unread`.
+   *
+   * @throws {TypeError} If a handler is not a function.
+   */
+  setHandlers(handlers: ConnectionHandlers<T>): void {
+    checkHandlers(handlers);
+    this.#handlers = handlers;
+  }
+
+  /**
+   * Ends our stream: what is queued is sent, corked or not, then the peer reads end of stream. The peer may go on; when
+   * it ends too, the connection closes.
    *
    * @param chunk Written first.
    */
-  end(chunk?: Uint8Array | string): void {
-    if (this.#state !== "open") return;
+  end(chunk?: Chunk): void {
     if (chunk !== undefined) this.write(chunk);
     if (this.#state !== "open") return;
+    this.#corks = 0;
     this.#advance("ending");
-    if (this.#queue.queuedBytes === 0) this.#endStream();
+    this.#flushLater();
   }
 
   /**
-   * Sends what is queued, then closes, without waiting for the peer. Nothing is read any more.
+   * Closes in good order: sends what is queued, ends our stream, and closes once the peer's kernel has acknowledged all
+   * of it, or `timeoutMs` later. What the peer sends meanwhile is thrown away, since a close with unread bytes would be
+   * a reset. How long the queue may take is up to `writeTimeoutMs`.
+   *
+   * @throws {TypeError | RangeError} If an option is wrong.
    */
-  finish(): void {
-    if (this.#state === "closed") return;
-    this.#isFinishing = true;
-    if (this.#queue.queuedBytes > 0) {
-      if (this.#state === "open") this.#advance("ending");
-      this.#setInterest(this.#interest & ~Interest.readable);
-      return;
-    }
-    // Unread bytes would turn the close into a reset, and what was sent last might be lost with it.
-    this.#sys.recv(this.#fd, this.#loop.receiveBuffer, MSG.trunc | MSG.dontwait);
-    this.close();
+  finish(options: FinishOptions = {}): void {
+    knownOptions("finish a connection", options, ["timeoutMs", "reason"]);
+    const timeoutMs = integerOption("timeoutMs", options.timeoutMs, FINISH_MS, 0, TIMER_MAX_MS);
+    if (this.#state === "closed" || this.#finish !== undefined) return;
+    if (this.#sendError !== undefined) return this.#release("reset", this.#sendError);
+    this.#finish = { timeoutMs, reason: options.reason ?? "close" };
+    this.#unread = undefined;
+    this.end();
+    this.#discard();
+    if (this.#isEnded) this.#checkDelivered();
   }
 
   /**
-   * Releases the descriptor now, dropping what is queued. Safe twice, from inside any handler, and at any time. The
-   * `close` handler follows at the end of the turn.
+   * Releases the descriptor now. What was written in this turn is offered to the kernel once; what it does not take, and
+   * what was queued before, is dropped: use `finish` to have it sent. Safe twice. The `close` handler follows at the end
+   * of the turn.
+   *
+   * @param error Handed to the `close` handler.
+   * @param reason Handed to the `close` handler.
+   */
+  close(error?: unknown, reason: CloseReason = "close"): void {
+    if (this.#state === "closed") return;
+    this.#offerOnce();
+    this.#release(reason, error);
+  }
+
+  /**
+   * Releases the descriptor now, drops what is queued, and has the peer of a TCP connection see a reset: RFC 9293,
+   * section 3.10.7. Safe twice. A Unix socket knows no reset; its peer reads end of stream.
    *
    * @param error Handed to the `close` handler.
    */
-  close(error?: unknown): void {
+  abort(error?: unknown): void {
     if (this.#state === "closed") return;
-    this.#forget(error);
-    this.#sys.close(this.#fd);
-    this.#onClosed(this, this.#fd);
+    resetOnClose(this.#fd, this.#sys);
+    this.#release("abort", error);
   }
 
   /**
    * As `close`, but leaves the descriptor open: it is the caller's now.
    *
-   * @param error Handed to the `close` handler.
+   * @param error Handed to the `close` handler, with the reason `"overload"`.
    * @returns The descriptor. The connection must not be closed yet.
    */
   surrender(error?: unknown): number {
     assert(this.#state !== "closed", "a connection that is surrendered has a descriptor");
-    this.#forget(error);
+    this.#offerOnce();
+    this.#forget("overload", error);
     this.#onClosed(this, this.#fd);
     return this.#fd;
   }
 
   /** For the poller. */
   onReady(readiness: number): void {
-    if (this.#queue.queuedBytes > 0 && readiness & (Readiness.writable | Readiness.hungUp)) this.#flush();
+    if (this.#isBlocked && readiness & (Readiness.writable | Readiness.hungUp)) {
+      this.#isBlocked = false;
+      this.#flush();
+    }
     if (this.#state === "closed") return;
     if ((readiness & (Readiness.readable | Readiness.readEnded | Readiness.hungUp)) === 0) return;
-    if (this.#isPaused || this.#isReadEnded || this.#isFinishing) this.#ignore(readiness);
-    else this.#read((readiness & (Readiness.readEnded | Readiness.hungUp)) !== 0);
+    if (this.#isReading) this.#read((readiness & (Readiness.readEnded | Readiness.hungUp)) !== 0);
+    else if (this.#finish !== undefined && !this.#isReadEnded) this.#discard();
+    else this.#ignore(readiness);
+  }
+
+  /** For the loop. */
+  onFlush(): void {
+    this.#isGathered = false;
+    if (this.#state !== "closed") this.#flush();
   }
 
   /** For the loop. */
   onTurnEnd(): void {
-    const { handlers, onError } = this.#settings;
-    if (handlers.close === undefined) return;
+    const { onError } = this.#settings;
     // There is nothing left to end: what fails here goes to `onError`.
     try {
-      const result: unknown = handlers.close(this, this.#error);
+      const result: unknown = this.#handlers.close?.(this, this.#error, this.#reason);
       if (isPromise(result)) result.then(undefined, onError);
     } catch (error) {
       onError(error);
     }
   }
 
-  /** All of closing but the descriptor. */
-  #forget(error: unknown): void {
-    this.#advance("closed");
-    this.#error = error;
+  /** For the loop's queue budget. */
+  cutOff(): void {
+    this.#cutOff(
+      "slow reader",
+      `Cannot keep ${this.#queue.queuedBytes} bytes for a slow peer: all queues of the loop may hold ` +
+        `${this.#loop.queueBudget.maxBytes} (maxQueuedBytes), and this one is the largest`,
+    );
+  }
+
+  // Writing
+
+  #bytesOf(chunk: Chunk): Uint8Array {
+    if (typeof chunk === "string") return this.#loop.encode(chunk);
+    const bytes = chunk instanceof SharedBytes ? chunk.bytes : chunk;
+    if (!(bytes instanceof Uint8Array)) throw new TypeError("Cannot write: the chunk must be a string or a Uint8Array");
+    if (bytes.byteLength === 0 && (bytes.buffer as ArrayBuffer).detached) {
+      throw new TypeError("Cannot write: the chunk's buffer is detached, its bytes are gone");
+    }
+    return bytes;
+  }
+
+  #drop(byteLength: number): false {
+    this.#bytesDropped += byteLength;
+    return false;
+  }
+
+  /** Whether the kernel may be offered bytes now. */
+  get #mayOffer(): boolean {
+    return !this.#isBlocked && this.#corks === 0 && this.#outflow === undefined;
+  }
+
+  /** Offers what is queued and `chunks` after it, and queues what the kernel does not take. */
+  #sendWith(chunks: readonly Uint8Array[], areShared: boolean): void {
+    const { sender } = this.#loop;
+    const { queuedBytes } = this.#queue;
+    const sent = queuedBytes === 0 && chunks.length === 1
+      ? sender.sendBytes(this.#fd, chunks[0]!)
+      : sender.sendQueueAnd(this.#fd, this.#queue, chunks);
+    if (sent < 0) {
+      for (const bytes of chunks) this.#drop(bytes.byteLength);
+      return this.#sendFailed(-sent);
+    }
+    const isFull = sent < sender.offeredBytes;
+    this.#queue.consume(Math.min(sent, queuedBytes));
+    let skip = Math.max(0, sent - queuedBytes);
+    for (const bytes of chunks) {
+      const from = Math.min(skip, bytes.byteLength);
+      skip -= from;
+      if (from === bytes.byteLength) continue;
+      if (areShared) this.#queue.pushShared(bytes, from);
+      else this.#queue.push(bytes, from);
+    }
+    this.#noteSent(sent);
+    if (isFull) this.#setBlocked(true);
+  }
+
+  /** Bytes have been queued, or sent. @returns Whether there is room for more. */
+  #written(): boolean {
+    const { highWaterBytes, maxQueuedBytes } = this.#settings;
+    if (this.#queue.queuedBytes >= Math.min(GATHER_MAX_BYTES, highWaterBytes)) this.#offer();
+    if (this.#state !== "open") return false;
+    const { queuedBytes } = this.#queue;
+    if (queuedBytes > maxQueuedBytes) {
+      const message = `Cannot keep ${queuedBytes} bytes for a slow peer: maxQueuedBytes is ${maxQueuedBytes}`;
+      this.#cutOff("slow reader", message);
+      return false;
+    }
+    if (!this.#isBlocked && this.#corks === 0 && (queuedBytes > 0 || this.#isDrainDue)) this.#flushLater();
+    this.#count();
+    if (this.#state !== "open") return false;
+    if (queuedBytes < highWaterBytes) return true;
+    this.#isDrainDue = true;
+    this.#deadlines?.over(this.#loop.now, true);
+    return false;
+  }
+
+  #flushLater(): void {
+    if (this.#isGathered) return;
+    this.#isGathered = true;
+    this.#loop.flushLater(this);
+  }
+
+  #flush(): void {
+    this.#offer();
+    if (this.#state !== "closed") this.#drained();
+  }
+
+  /** Sends from the queue until it is empty, the kernel is full, or the budget is spent. Calls no handler. */
+  #offer(): void {
+    const { sender } = this.#loop;
+    let budget = WRITE_BUDGET_BYTES;
+    while (this.#queue.queuedBytes > 0 && !this.#isBlocked && this.#corks === 0) {
+      if (budget <= 0) return this.#flushLater();
+      const most = this.#outflow === undefined ? budget : Math.min(budget, this.#outflow.allowance());
+      if (most === 0) break; // the throttle has us go on
+      const sent = sender.sendQueue(this.#fd, this.#queue, most);
+      if (sent < 0) return this.#sendFailed(-sent);
+      const isShort = sent < sender.offeredBytes;
+      this.#queue.consume(sent);
+      this.#noteSent(sent);
+      budget -= sent;
+      // The kernel is full. Under edge triggering only EAGAIN proves it, and that an edge will come.
+      if (sent === 0 || (isShort && this.#settings.triggerBits === 0)) this.#setBlocked(true);
+    }
+    if (!this.#isBlocked) this.#setBlocked(false);
+    this.#count();
+  }
+
+  /** As much as one call takes, and without a word if it fails: the connection is over. */
+  #offerOnce(): void {
+    if (this.#queue.queuedBytes === 0 || this.#isBlocked) return;
+    const most = this.#outflow === undefined ? WRITE_BUDGET_BYTES : this.#outflow.allowance();
+    if (most === 0) return;
+    const sent = this.#loop.sender.sendQueue(this.#fd, this.#queue, most);
+    if (sent <= 0) return;
+    this.#queue.consume(sent);
+    this.#bytesSent += sent;
+  }
+
+  #noteSent(sent: number): void {
+    if (sent === 0) return;
+    this.#bytesSent += sent;
+    this.#outflow?.take(sent);
+    const now = this.#touch();
+    if (this.#deadlines === undefined) return;
+    this.#deadlines.sent(now);
+    if (this.#queue.queuedBytes < this.#settings.highWaterBytes) this.#deadlines.over(now, false);
+  }
+
+  #setBlocked(isBlocked: boolean): void {
+    this.#isBlocked = isBlocked;
+    if (isBlocked) this.#deadlines?.blocked(this.#loop.now);
+    else this.#deadlines?.unblocked();
+    this.#setInterest(isBlocked ? this.#interest | Interest.writable : this.#interest & ~Interest.writable);
+  }
+
+  /** Has the loop count what is held back now, and cut off somebody, maybe us, if that is too much. */
+  #count(): void {
+    const isHeld = this.#isBlocked || this.#corks > 0 || this.#outflow?.isWaiting === true;
+    const bytes = isHeld ? this.#queue.queuedBytes : 0;
+    if (bytes === this.#countedBytes) return;
+    const before = this.#countedBytes;
+    this.#countedBytes = bytes;
+    this.#loop.queueBudget.count(this, before, bytes);
+  }
+
+  /**
+   * The peer is gone, or the kernel refuses. What the peer sent before is delivered first, then the connection closes;
+   * unless nobody reads, as then nobody would ever learn of it.
+   */
+  #sendFailed(errno: number): void {
+    const error = new SystemError("send", "send", errno);
+    if (this.#isPaused || this.#isReadEnded || this.#finish !== undefined) return this.#release("reset", error);
+    this.#dropQueue();
+    this.#sendError = error;
+    this.#advance("ended");
+    this.#setBlocked(false);
+    this.#postRead();
+  }
+
+  #dropQueue(): void {
+    this.#drop(this.#queue.queuedBytes);
     this.#queue.clear();
-    this.#settings.idle?.remove(this);
-    this.#unregister(); // before close(2): the number is reused at once
-    this.#loop.afterTurn(this);
+    this.#corks = 0;
+  }
+
+  /** Tells `drain` where it is due, and ends what waited for an empty queue. */
+  #drained(): void {
+    if (this.#state === "ending" && this.#queue.queuedBytes === 0) return this.#endStream();
+    if (!this.#isDrainDue || this.#queue.queuedBytes > this.#settings.lowWaterBytes || this.#state !== "open") return;
+    this.#isDrainDue = false;
+    try {
+      this.#watch(this.#handlers.drain?.(this));
+    } catch (error) {
+      this.close(error, "handler error");
+    }
+  }
+
+  #endStream(): void {
+    if (this.#isReadEnded) return this.#release(this.#finish?.reason ?? "end");
+    shutdownWrite(this.#fd, this.#sys);
+    this.#advance("ended");
+    if (this.#finish !== undefined) this.#checkDelivered();
+  }
+
+  // Reading
+
+  get #isReading(): boolean {
+    return !this.#isPaused && !this.#isReadEnded && this.#finish === undefined && this.#intake?.isWaiting !== true;
+  }
+
+  /** Reading may go on, after it was paused or held to its rate. */
+  #readOn(): void {
+    if (this.#state === "closed" || !this.#isReading) return;
+    if ((this.#interest & Interest.readable) === 0) this.#setInterest(this.#interest | Interest.readable);
+    else if (this.#settings.triggerBits !== 0) this.#postRead(); // an edge that came meanwhile was ignored
+    if (this.#unread !== undefined) this.#postRead();
+  }
+
+  #postRead(): void {
+    if (this.#isReadPosted) return;
+    this.#isReadPosted = true;
+    this.#loop.post(() => {
+      this.#isReadPosted = false;
+      if (this.#state === "closed") return;
+      if (this.#isReading) this.#read(true);
+      else if (this.#finish !== undefined && !this.#isReadEnded) this.#discard();
+      else this.#settleFailure();
+    });
   }
 
   /** @param mayHaveEnded A short read then does not mean that nothing is left: the end of stream is. */
   #read(mayHaveEnded: boolean): void {
+    if (this.#unread !== undefined) {
+      const bytes = this.#unread;
+      this.#unread = undefined;
+      if (!this.#deliver(bytes)) return;
+    }
     for (let budget = READ_BUDGET_BYTES; budget > 0;) {
       const buffer = this.#loop.receiveBuffer;
-      const received = this.#sys.recv(this.#fd, buffer);
+      let room = buffer;
+      if (this.#intake !== undefined) {
+        const allowance = this.#intake.allowance();
+        if (allowance === 0) return this.#holdIntake();
+        if (allowance < buffer.byteLength) room = buffer.subarray(0, allowance);
+      }
+      const received = this.#sys.recv(this.#fd, room);
       if (received > 0) {
-        this.#settings.idle?.touch(this, this.#loop.now);
-        this.#deliver(buffer.subarray(0, received));
-        if (this.#state === "closed" || this.#isPaused || this.#isFinishing) return;
-        if (received < buffer.byteLength && !mayHaveEnded) return; // the kernel had no more: epoll(7), questions, 9
+        this.#noteReceived(received);
+        if (!this.#deliver(buffer.subarray(0, received))) return;
+        const isShort = received < room.byteLength;
+        if (isShort && !mayHaveEnded) return; // the kernel had no more: epoll(7), questions, 9
         budget -= received;
       } else if (received === 0) {
         return this.#readEnd();
       } else if (received === -ERRNO.EAGAIN[0]) {
-        return;
+        return this.#settleFailure();
       } else if (received !== -ERRNO.EINTR[0]) {
-        return this.close(new SystemError("receive", "recv", -received));
+        return this.#release("reset", this.#sendError ?? new SystemError("receive", "recv", -received));
       }
     }
     // The budget is spent, and an edge does not come again.
     if (this.#settings.triggerBits !== 0) this.#postRead();
   }
 
-  #deliver(bytes: Uint8Array): void {
+  #noteReceived(received: number): void {
+    this.#bytesReceived += received;
+    this.#intake?.take(received);
+    const now = this.#touch();
+    this.#deadlines?.received(now);
+  }
+
+  /** @returns Whether more may be read now. */
+  #deliver(bytes: Uint8Array): boolean {
     try {
-      this.#watch(this.#settings.handlers.data?.(this, bytes));
+      this.#watch(this.#handlers.data?.(this, bytes));
     } catch (error) {
-      this.close(error);
+      this.close(error, "handler error");
     }
+    if (this.#state === "closed") return false;
+    if (!this.#isReading) this.#settleFailure();
+    return this.#isReading && this.#unread === undefined;
   }
 
   #readEnd(): void {
+    if (this.#sendError !== undefined) return this.#release("reset", this.#sendError);
     this.#isReadEnded = true;
     try {
-      this.#watch(this.#settings.handlers.end?.(this));
+      this.#watch(this.#handlers.end?.(this));
     } catch (error) {
-      return this.close(error);
+      return this.close(error, "handler error");
     }
     if (this.#state === "closed") return;
-    if (this.#state === "ended") return this.close();
+    if (this.#state === "ended") return this.#release(this.#finish?.reason ?? "end");
     // End of stream is readable for ever.
     this.#setInterest(this.#interest & ~Interest.readable);
     if (!this.#settings.allowHalfOpen) this.end();
   }
 
-  /** Sends from the queue until it is empty, the kernel is full, or the budget is spent. */
-  #flush(): void {
-    for (let budget = WRITE_BUDGET_BYTES; budget > 0 && this.#queue.queuedBytes > 0;) {
-      const head = this.#queue.head();
-      const sent = this.#send(head);
-      if (sent < 0) return; // closed
-      this.#queue.consume(sent);
-      // The kernel is full. Under edge triggering only EAGAIN proves it, and that an edge will come.
-      if (sent === 0 || (sent < head.byteLength && this.#settings.triggerBits === 0)) return this.#drained();
-      budget -= sent;
-    }
-    if (this.#queue.queuedBytes === 0) this.#setInterest(this.#interest & ~Interest.writable);
-    else if (this.#settings.triggerBits !== 0) this.#loop.post(() => this.#flushAgain());
-    this.#drained();
+  /** Where our stream has failed: nothing is left to be delivered, or nobody reads it. */
+  #settleFailure(): void {
+    const isHeld = this.#intake?.isWaiting === true && !this.#isPaused;
+    if (this.#sendError !== undefined && !isHeld) this.#release("reset", this.#sendError);
   }
 
-  #flushAgain(): void {
-    if (this.#state !== "closed" && this.#queue.queuedBytes > 0) this.#flush();
-  }
-
-  /** Tells `drain` where it is due, and ends what waited for an empty queue. */
-  #drained(): void {
-    if (this.#queue.queuedBytes === 0) {
-      if (this.#isFinishing) return this.finish();
-      if (this.#state === "ending") return this.#endStream();
-    }
-    if (!this.#isDrainDue || this.#queue.queuedBytes > this.#settings.lowWaterBytes || this.#state !== "open") return;
-    this.#isDrainDue = false;
-    try {
-      this.#watch(this.#settings.handlers.drain?.(this));
-    } catch (error) {
-      this.close(error);
-    }
-  }
-
-  #endStream(): void {
-    if (this.#isReadEnded) return this.close();
-    shutdownWrite(this.#fd, this.#sys);
-    this.#advance("ended");
-  }
-
-  /** @returns Bytes the kernel took, 0 if it is full, -1 if the connection is closed now. */
-  #send(bytes: Uint8Array): number {
-    for (;;) {
-      const sent = this.#sys.send(this.#fd, bytes, MSG.nosignal);
-      if (sent >= 0) {
-        this.#settings.idle?.touch(this, this.#loop.now);
-        return sent;
-      }
-      switch (-sent) {
-        case ERRNO.EINTR[0]:
-          continue;
-        case ERRNO.EAGAIN[0]:
-        case ERRNO.ENOBUFS[0]: // no memory for it now: waited for like room
-        case ERRNO.ENOMEM[0]:
-          return 0;
-      }
-      this.close(new SystemError("send", "send", -sent));
-      return -1;
-    }
+  /** The rate is used up: what is readable is out of sight until bytes may pass again. */
+  #holdIntake(): void {
+    if (this.#settings.triggerBits === 0) this.#setInterest(this.#interest & ~Interest.readable);
   }
 
   /** Stops waiting for what nobody wants to read now. */
   #ignore(readiness: number): void {
     const isHungUp = (readiness & Readiness.hungUp) !== 0;
-    if (isHungUp && (this.#isReadEnded || this.#isFinishing)) return this.close(this.#pendingError());
+    if (isHungUp && this.#isReadEnded) {
+      const error = this.#pendingError();
+      return this.#release(error === undefined ? "end" : "reset", error);
+    }
     if (this.#settings.triggerBits !== 0) return; // an edge is reported once
     this.#setInterest(this.#interest & ~Interest.readable);
-    // A hang-up is reported for ever, asked for or not (epoll_ctl(2)): out of sight until `resume` wants to read it.
+    // A hang-up is reported for ever, asked for or not (epoll_ctl(2)): out of sight until somebody wants to read it.
     if (isHungUp) this.#unregister();
   }
 
@@ -443,6 +712,91 @@ export class Connection<T = undefined> implements Source, Ending, IdleNode {
   #pendingError(): SystemError | undefined {
     const errno = socketError(this.#fd, this.#sys);
     return errno === 0 ? undefined : new SystemError("use a connection", "epoll_wait", errno);
+  }
+
+  // Ending
+
+  /** Reads and throws away what the peer sends: unread bytes would turn the close into a reset. */
+  #discard(): void {
+    for (let budget = READ_BUDGET_BYTES; budget > 0;) {
+      const received = this.#sys.recv(this.#fd, this.#loop.receiveBuffer, MSG.trunc | MSG.dontwait);
+      if (received > 0) {
+        this.#bytesReceived += received;
+        budget -= received;
+      } else if (received === 0) {
+        this.#isReadEnded = true;
+        if (this.#isEnded) this.#release(this.#finish!.reason);
+        else this.#setInterest(this.#interest & ~Interest.readable);
+        return;
+      } else if (received === -ERRNO.EAGAIN[0]) {
+        return this.#setInterest(this.#interest | Interest.readable);
+      } else if (received !== -ERRNO.EINTR[0]) {
+        return this.#release("reset", new SystemError("receive", "recv", -received));
+      }
+    }
+    this.#setInterest(this.#interest | Interest.readable);
+    if (this.#settings.triggerBits !== 0) this.#postRead();
+  }
+
+  /** Closes if the peer has everything, or if the time for it is over; else looks again later. */
+  #checkDelivered(waitedMs: number = 0): void {
+    if (waitedMs > 0) this.#discard();
+    if (!this.#isEnded) return;
+    const { timeoutMs, reason } = this.#finish!;
+    if (waitedMs >= timeoutMs || isDelivered(this.#fd, this.#sys)) return this.#release(reason);
+    const waitMs = Math.min(timeoutMs - waitedMs, Math.max(FINISH_CHECK_MS, waitedMs));
+    this.#finishTimer = this.#loop.setTimer(waitMs, () => this.#checkDelivered(waitedMs + waitMs));
+  }
+
+  /** Our stream is over and the descriptor is not released. A method, as the state changes in what is called. */
+  get #isEnded(): boolean {
+    return this.#state === "ended";
+  }
+
+  #expire(name: DeadlineName): void {
+    const ms = this.#settings.timeouts![name];
+    this.#cutOff(name === "slowReaderMs" ? "slow reader" : "timeout", `Cannot keep a connection ${EXPIRED[name](ms)}`);
+  }
+
+  /** Ends it for a limit of ours. A stream that is cut short must not look like one that ended. */
+  #cutOff(reason: CloseReason, message: string): void {
+    if (this.#queue.queuedBytes > 0) resetOnClose(this.#fd, this.#sys);
+    this.#release(reason, new ConnectionError(reason, message));
+  }
+
+  #release(reason: CloseReason, error?: unknown): void {
+    this.#forget(reason, error);
+    this.#sys.close(this.#fd);
+    this.#onClosed(this, this.#fd);
+  }
+
+  /** All of closing but the descriptor. */
+  #forget(reason: CloseReason, error: unknown): void {
+    this.#advance("closed");
+    this.#reason = reason;
+    this.#error = error;
+    this.#unread = undefined;
+    this.#dropQueue();
+    this.#isBlocked = false;
+    this.#outflow?.close();
+    this.#intake?.close();
+    this.#deadlines?.close();
+    this.#finishTimer?.cancel();
+    this.#count();
+    this.#settings.idle?.remove(this);
+    this.#unregister(); // before close(2): the number is reused at once
+    this.#loop.leaks?.released(this);
+    this.#loop.afterTurn(this);
+  }
+
+  // Both
+
+  /** @returns Now. */
+  #touch(): number {
+    const { now } = this.#loop;
+    if (this.#settings.idle === undefined) this.busyAtMs = now;
+    else this.#settings.idle.touch(this, now);
+    return now;
   }
 
   #unregister(): void {
@@ -458,7 +812,7 @@ export class Connection<T = undefined> implements Source, Ending, IdleNode {
       if (this.#token === undefined) this.#token = this.#register();
       else this.#loop.poller.modify(this.#token, interest);
     } catch (error) {
-      this.close(error);
+      this.#release("failure", error);
     }
   }
 
@@ -468,19 +822,9 @@ export class Connection<T = undefined> implements Source, Ending, IdleNode {
     return token;
   }
 
-  #postRead(): void {
-    if (this.#isReadPosted) return;
-    this.#isReadPosted = true;
-    this.#loop.post(() => {
-      this.#isReadPosted = false;
-      if (this.#state === "closed" || this.#isPaused || this.#isReadEnded || this.#isFinishing) return;
-      this.#read(true);
-    });
-  }
-
   /** Has a rejected promise of a handler end the connection. Handlers return what they like: `(c, b) => c.write(b)`. */
   #watch(result: unknown): void {
-    if (isPromise(result)) result.then(undefined, (error: unknown) => this.close(error));
+    if (isPromise(result)) result.then(undefined, (error: unknown) => this.close(error, "handler error"));
   }
 
   #advance(next: ConnectionState): void {
@@ -489,7 +833,11 @@ export class Connection<T = undefined> implements Source, Ending, IdleNode {
   }
 }
 
-/** Whether a handler was `async`: what it returned may be rejected. */
-export function isPromise(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function";
-}
+/** What a deadline that has passed says of the peer. */
+const EXPIRED: Readonly<Record<DeadlineName, (ms: number) => string>> = {
+  idleTimeoutMs: (ms) => `on which nothing was received or sent for ${ms} ms (idleTimeoutMs)`,
+  readTimeoutMs: (ms) => `whose peer took more than ${ms} ms over one message (readTimeoutMs)`,
+  writeTimeoutMs: (ms) => `whose peer took nothing of what is queued for ${ms} ms (writeTimeoutMs)`,
+  handshakeTimeoutMs: (ms) => `whose peer sent nothing in its first ${ms} ms (handshakeTimeoutMs)`,
+  slowReaderMs: (ms) => `whose queue was at highWaterBytes or above for ${ms} ms (slowReaderMs)`,
+};

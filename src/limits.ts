@@ -75,8 +75,34 @@ export const CONNECT_RETRY_MAX_MS: number = 64;
 /** Queued bytes of one connection at which `write` says false. */
 export const HIGH_WATER_BYTES: number = 1024 * 1024;
 
-/** Smallest block of a write queue. */
-export const QUEUE_BLOCK_BYTES: number = 16 * 1024;
+/**
+ * Block of a write queue, in which small writes are gathered. Small, as each connection that is written to in a turn
+ * holds one until the turn ends.
+ */
+export const QUEUE_BLOCK_BYTES: number = 4 * 1024;
+
+/** Chunks from this size on are offered to the kernel at once, without a copy. */
+export const DIRECT_WRITE_BYTES: number = 4 * 1024;
+
+/** Gathered bytes that are offered to the kernel before the turn ends. */
+export const GATHER_MAX_BYTES: number = 64 * 1024;
+
+/** Pieces offered to the kernel in one call. */
+export const VECTOR_PIECES: number = 64;
+
+/** Blocks, and pieces without memory of their own, that a loop keeps for later. */
+export const FREE_BLOCKS_MAX: number = 256;
+/** See {@linkcode FREE_BLOCKS_MAX}. */
+export const FREE_PIECES_MAX: number = 4_096;
+
+/** How long `finish` waits for the peer to have everything, once it is sent. */
+export const FINISH_MS: number = 5_000;
+
+/** First look at whether the peer has everything; each later one waits twice as long. */
+export const FINISH_CHECK_MS: number = 5;
+
+/** Shortest wait of a connection that has used up its rate. */
+export const THROTTLE_MS: number = 10;
 
 /** Smallest and largest headroom chosen by default. */
 export const HEADROOM_MIN: number = 2;
@@ -87,6 +113,8 @@ export const HEADROOM_MAX: number = 32;
 export const TIMER_MAX_MS: number = 2 ** 31 - 1;
 
 assert(READ_BUDGET_BYTES % RECEIVE_BUFFER_BYTES === 0, "the read budget is whole receive buffers");
+assert(DIRECT_WRITE_BYTES <= QUEUE_BLOCK_BYTES, "a chunk that is gathered fits into a block");
+assert(QUEUE_BLOCK_BYTES <= GATHER_MAX_BYTES, "a block is gathered before it is sent");
 assert(ACCEPT_FAILURES < ACCEPT_BUDGET, "a turn has room for failures");
 assert(PAUSE_MIN_MS <= PAUSE_MAX_MS, "a pause backs off upwards");
 assert(ATTEMPT_DELAY_MIN_MS <= ATTEMPT_DELAY_MS, "the delay between attempts is one that RFC 8305 allows");

@@ -8,10 +8,14 @@ import {
   TIMER_MAX_MS,
   TURNS_PER_MACROTASK,
 } from "./limits.ts";
-import { functionOption, knownOptions } from "./options.ts";
+import { LeakWatch } from "./leak_watch.ts";
+import { booleanOption, functionOption, integerOption, knownOptions } from "./options.ts";
 import { Poller } from "./poller.ts";
+import { QueueBudget } from "./queue_budget.ts";
+import { Sender } from "./sender.ts";
 import { type Timer, Timers } from "./timers.ts";
 import { Waker } from "./waker.ts";
+import { PiecePool } from "./write_queue.ts";
 
 // A turn of the loop, in this order:
 //
@@ -20,9 +24,10 @@ import { Waker } from "./waker.ts";
 //   3. listeners     last of the batch: what closed in 2 has made room for what is accepted
 //   4. timers        those due, in order
 //   5. tasks         those posted before this turn began
-//   6. ended         the `close` handlers of connections that ended in this turn
+//   6. flush         what was written in 2 to 5 leaves, in one call for each connection
+//   7. ended         the `close` handlers of connections that ended in this turn
 //
-// User code is called in each of 2 to 6, never inside another user handler's stack, and may call anything here but
+// User code is called in each of 2 to 7, never inside another user handler's stack, and may call anything here but
 // `turn` and `run`. What it throws is contained: the rest of the batch is told all the same.
 //
 // The loop does not own its thread. `run` takes turns while there is work, hands the thread to the runtime every few
@@ -30,6 +35,16 @@ import { Waker } from "./waker.ts";
 
 /** Options for {@linkcode EventLoop}. */
 export interface EventLoopOptions {
+  /**
+   * Bytes that the queues of all connections may hold together while their peers are behind; beyond that the largest
+   * queues are cut off, each with its connection. @default {unlimited}
+   */
+  maxQueuedBytes?: number;
+  /**
+   * While developing: tells `onError` of each connection that was dropped or left behind without being closed, with the
+   * place it came from. Costs a stack trace for each connection. @default {false}
+   */
+  reportLeaks?: boolean;
   /**
    * Receives what timers, tasks and internal sources throw, and what `close` handlers throw. What it throws itself
    * leaves `turn` once the turn is over, and ends `run`. Default: a line on standard error.
@@ -43,6 +58,12 @@ export interface Ending {
   onTurnEnd(): void;
 }
 
+/** Something that gathers what is written to it, to send it at once. */
+export interface Flushing {
+  /** Called when the turn is over, or outside a turn when the JavaScript job is; once for each `flushLater`. */
+  onFlush(): void;
+}
+
 type Mode = "idle" | "starting" | "running" | "parked" | "blocking";
 
 /** One epoll instance, its timers and tasks, and a way to drive them. At most one runs on a thread at a time. */
@@ -51,6 +72,14 @@ export class EventLoop {
   readonly poller: Poller;
   /** The kernel, or what stands in for it. */
   readonly sys: Syscalls;
+  /** What the connections of this loop send with. */
+  readonly sender: Sender;
+  /** What the queues of its connections are made of. */
+  readonly pieces: PiecePool = new PiecePool();
+  /** What those queues hold together. */
+  readonly queueBudget: QueueBudget;
+  /** Watches for connections that nobody closes; absent unless asked for. */
+  readonly leaks: LeakWatch | undefined;
   readonly #host: Host;
   readonly #timers: Timers = new Timers();
   readonly #waker: Waker;
@@ -61,6 +90,9 @@ export class EventLoop {
   #tasks: (() => void)[] = [];
   /** The array that `#tasks` is swapped with, so that a turn allocates none. */
   #spareTasks: (() => void)[] = [];
+  #gathered: Flushing[] = [];
+  #spareGathered: Flushing[] = [];
+  #isFlushPosted = false;
   #ended: Ending[] = [];
   #spareEnded: Ending[] = [];
   #now: number;
@@ -84,8 +116,16 @@ export class EventLoop {
    * @throws {SystemError} If there is no descriptor left.
    */
   constructor(options: EventLoopOptions = {}, sys: Syscalls = realSyscalls, host: Host = selectHost()) {
-    knownOptions("make an event loop", options, ["onError"]);
+    knownOptions("make an event loop", options, ["onError", "maxQueuedBytes", "reportLeaks"]);
+    const { maxQueuedBytes } = options;
+    this.queueBudget = new QueueBudget(
+      maxQueuedBytes === undefined ? Infinity : integerOption("maxQueuedBytes", maxQueuedBytes, Infinity, 1),
+    );
+    if (booleanOption("reportLeaks", options.reportLeaks, false)) {
+      this.leaks = new LeakWatch(options.onError ?? ((leak) => host.diagnose(`spillway: ${leak.stack}`)));
+    }
     this.sys = sys;
+    this.sender = new Sender(sys);
     this.#host = host;
     this.#onError = functionOption("onError", options.onError) ?? ((error) => this.#logError(error));
     this.#now = host.now();
@@ -98,9 +138,9 @@ export class EventLoop {
     }
   }
 
-  /** Milliseconds of the monotonic clock when this turn's events were taken from the kernel. */
+  /** Milliseconds of the monotonic clock: in a turn, when its events were taken from the kernel. */
   get now(): number {
-    return this.#now;
+    return this.#isTurning ? this.#now : this.#host.now();
   }
 
   /** Whether `run` or `runBlocking` is driving the loop. */
@@ -251,6 +291,14 @@ export class EventLoop {
     if (!this.#isTurning) this.#unpark();
   }
 
+  /** Calls `flushing.onFlush` when the turn under way is over; outside a turn, when the JavaScript job is. */
+  flushLater(flushing: Flushing): void {
+    this.#gathered.push(flushing);
+    if (this.#isTurning || this.#isFlushPosted) return;
+    this.#isFlushPosted = true;
+    this.#host.microtask(this.#flushPosted);
+  }
+
   /** Hands `error` to `onError`. What that throws leaves the turn under way, or else the next one, once it is over. */
   report(error: unknown): void {
     try {
@@ -308,6 +356,7 @@ export class EventLoop {
       }
     }
     this.#rearmTimer?.cancel();
+    this.leaks?.loopClosed();
     // Wake, join, close: a helper that waits for a closed descriptor is not woken.
     await this.#parker?.close();
     this.#waker.close();
@@ -337,10 +386,12 @@ export class EventLoop {
     const isDue = this.#timers.nextDeadline <= now;
     if (isDue) this.#timers.fire(now, this.#contain);
     this.#runTasks(tasks);
+    const hasGathered = this.#gathered.length > 0;
+    if (hasGathered) this.#flush();
     const hasEnded = this.#ended.length > 0;
     if (hasEnded) this.#endTurn();
     if (this.#rearmTimer === undefined && this.poller.edges > 0) this.#setRearmTimer();
-    return ready > 0 || isDue || hasWork || hasEnded;
+    return ready > 0 || isDue || hasWork || hasGathered || hasEnded;
   }
 
   readonly #contain = (error: unknown): void => this.report(error);
@@ -362,6 +413,27 @@ export class EventLoop {
     }
     tasks.length = 0;
   }
+
+  #flush(): void {
+    const gathered = this.#gathered;
+    this.#gathered = this.#spareGathered; // what a drain handler writes leaves with the next flush
+    this.#spareGathered = gathered;
+    for (const flushing of gathered) {
+      try {
+        flushing.onFlush();
+      } catch (error) {
+        this.report(error);
+      }
+    }
+    gathered.length = 0;
+  }
+
+  /** No turn is under way: this is a job of its own. */
+  readonly #flushPosted = (): void => {
+    this.#isFlushPosted = false;
+    this.#flush();
+    if (this.#gathered.length > 0) this.#unpark(); // a turn takes it from here
+  };
 
   #endTurn(): void {
     const ended = this.#ended;
@@ -408,7 +480,7 @@ export class EventLoop {
 
   /** Work that the epoll descriptor does not tell of. A loop that has some must not park. */
   #hasWork(): boolean {
-    return this.#tasks.length > 0 || this.#ended.length > 0;
+    return this.#tasks.length > 0 || this.#gathered.length > 0 || this.#ended.length > 0;
   }
 
   #park(): void {

@@ -1,7 +1,7 @@
 import { Acceptor, ACCEPTOR_OPTIONS, type AcceptorOptions } from "./acceptor.ts";
 import { type Address, formatAddress } from "./address.ts";
+import { Connection } from "./connection.ts";
 import {
-  Connection,
   CONNECTION_HANDLERS,
   CONNECTION_OPTIONS,
   type ConnectionHandlers,
@@ -9,7 +9,7 @@ import {
   type ConnectionSettings,
   isPromise,
   resolveConnection,
-} from "./connection.ts";
+} from "./connection_options.ts";
 import type { AcceptCounters } from "./counters.ts";
 import type { OverloadEvent } from "./episode.ts";
 import { IdleList } from "./idle_list.ts";
@@ -275,19 +275,20 @@ export class Server<T = undefined> {
     if (this.#socketPath !== undefined) this.loop.sys.unlink(this.#socketPath);
     const empty = new Promise<void>((resolve) => this.#onEmpty = resolve);
     const timer = this.loop.setTimer(timeoutMs, () => this.#release());
-    for (const connection of [...this.#connections]) connection.finish();
+    for (const connection of [...this.#connections]) connection.finish({ timeoutMs, reason: "stop" });
     if (this.#connections.size > 0) await empty;
     timer.cancel();
     // One more turn, for the `close` handlers of those that went last.
-    await new Promise<void>((resolve) => this.loop.post(resolve));
-    if (this.#finished === undefined) return;
+    const turned = new Promise<void>((resolve) => this.loop.post(resolve));
+    if (this.#finished === undefined) return await turned;
+    await Promise.race([turned, this.#finished]); // a loop that `onError` has ended takes no more turns
     this.loop.stop();
     await this.#finished;
   }
 
   #release(): void {
     this.#acceptor.close();
-    for (const connection of [...this.#connections]) connection.close();
+    for (const connection of [...this.#connections]) connection.close(undefined, "stop");
   }
 }
 

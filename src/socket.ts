@@ -1,6 +1,15 @@
 import { AF, F, O, SHUT, SO, SOCK, SOL, TCP } from "../ffi/constants.ts";
 import { ERRNO, expectValue, SystemError } from "../ffi/errno.ts";
-import { decodeInt, decodeSockaddr, encodeInt, encodeSockaddr, SOCKADDR_MAX_BYTES } from "../ffi/layout.ts";
+import {
+  decodeInt,
+  decodeSockaddr,
+  decodeTcpInfo,
+  encodeInt,
+  encodeLinger,
+  encodeSockaddr,
+  SOCKADDR_MAX_BYTES,
+  TCP_INFO_BYTES,
+} from "../ffi/layout.ts";
 import { realSyscalls, type Syscalls } from "../ffi/syscalls.ts";
 import { type Address, decodeAddress, encodeAddress, formatAddress } from "./address.ts";
 
@@ -95,6 +104,27 @@ export function socketError(fd: number, sys: Syscalls): number {
 /** Ends what we send; the peer reads end of stream after it. A peer that has gone (ENOTCONN) needs no telling. */
 export function shutdownWrite(fd: number, sys: Syscalls): void {
   sys.shutdown(fd, SHUT.wr);
+}
+
+/** Has close(2) reset a TCP connection instead of ending it: SO_LINGER, socket(7). On a Unix socket it does nothing. */
+export function resetOnClose(fd: number, sys: Syscalls): void {
+  // Only ever 0 seconds: a longer linger blocks close(2) on a non-blocking socket too.
+  sys.setsockopt(fd, SOL.socket, SO.linger, RESET_ON_CLOSE);
+}
+
+const RESET_ON_CLOSE = encodeLinger(true, 0);
+
+/** `TCP_FIN_WAIT2`, `TCP_TIME_WAIT` and `TCP_CLOSE`: the peer has acknowledged our end of stream. linux/tcp_states.h. */
+const ACKNOWLEDGED = [5, 6, 7];
+
+/**
+ * Whether everything that was sent on `fd`, and the end of the stream after it, has reached the peer's kernel. On a Unix
+ * socket that is so once it is sent.
+ */
+export function isDelivered(fd: number, sys: Syscalls): boolean {
+  const info = new Uint8Array(new ArrayBuffer(TCP_INFO_BYTES));
+  if (sys.getsockopt(fd, SOL.tcp, TCP.info, info) < 0) return true;
+  return ACKNOWLEDGED.includes(decodeTcpInfo(info).state);
 }
 
 function setOption(sys: Syscalls, fd: number, level: number, name: number, value: number, action: string): void {

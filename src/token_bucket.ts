@@ -13,12 +13,18 @@ export class TokenBucket {
     this.#filledAtMs = nowMs;
   }
 
-  /** Takes a token. Returns false where there is none. */
-  take(nowMs: number): boolean {
+  /** Takes `count` tokens. Returns false, and takes none, where there are fewer. */
+  take(nowMs: number, count: number = 1): boolean {
     this.#fill(nowMs);
-    if (this.#tokens < 1) return false;
-    this.#tokens--;
+    if (this.#tokens < count) return false;
+    this.#tokens -= count;
     return true;
+  }
+
+  /** How many tokens there are. */
+  available(nowMs: number): number {
+    this.#fill(nowMs);
+    return Math.floor(this.#tokens);
   }
 
   /** Milliseconds until there is a token; 0 if there is one. */

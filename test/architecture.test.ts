@@ -36,6 +36,11 @@ const LEVELS: readonly (readonly string[])[] = [
     "src/token_bucket.ts",
     "src/shares.ts",
     "src/idle_list.ts",
+    "src/close_reason.ts",
+    "src/queue_budget.ts",
+    "src/shared_bytes.ts",
+    "src/sender.ts",
+    "src/leak_watch.ts",
   ],
   [
     "src/poller.ts",
@@ -49,7 +54,15 @@ const LEVELS: readonly (readonly string[])[] = [
     "src/room.ts",
   ],
   ["src/loop.ts"],
-  ["src/connection.ts", "src/overload_watch.ts", "src/acceptor.ts", "src/attempt.ts", "src/connector.ts"],
+  ["src/deadlines.ts", "src/throttle.ts"],
+  [
+    "src/connection_options.ts",
+    "src/connection.ts",
+    "src/overload_watch.ts",
+    "src/acceptor.ts",
+    "src/attempt.ts",
+    "src/connector.ts",
+  ],
   ["src/server.ts"],
   ["mod.ts"],
 ];

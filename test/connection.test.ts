@@ -4,7 +4,8 @@ import { ERRNO } from "../ffi/errno.ts";
 import { MSG, SHUT, SO, SOL } from "../ffi/constants.ts";
 import { encodeInt } from "../ffi/layout.ts";
 import { realSyscalls, recv, send, setsockopt, shutdown } from "../ffi/syscalls.ts";
-import { Connection, resolveConnection } from "../src/connection.ts";
+import { Connection } from "../src/connection.ts";
+import { resolveConnection } from "../src/connection_options.ts";
 import { READ_BUDGET_BYTES, RECEIVE_BUFFER_BYTES } from "../src/limits.ts";
 import { EventLoop } from "../src/loop.ts";
 import { closeNow, disown, expectNoLeak, openDescriptors } from "./support/descriptors.ts";
@@ -65,9 +66,11 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger)
       expect(log).toEqual(["open", "data 10", "end", "close"]);
     }));
 
-  test("write() sends at once what the kernel takes, and reports room", () =>
-    rig({ trigger }, {}, ({ connection, peer }) => {
+  test("write() is sent when the turn is over, and reports room", () =>
+    rig({ trigger }, {}, ({ loop, connection, peer }) => {
       expect(connection.write("grüße")).toBe(true);
+      expect(connection.queuedBytes).toBe(7);
+      loop.turn(0);
       expect(connection.queuedBytes).toBe(0);
       ready(peer);
       expect(new TextDecoder().decode(receiveAll(peer))).toBe("grüße");
@@ -102,8 +105,8 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger)
   test("a short write at every offset loses and reorders nothing", async () => {
     const message = pattern(23);
     for (let most = 1; most <= message.byteLength; most++) {
-      const short: typeof realSyscalls.send = (fd, source, flags) =>
-        realSyscalls.send(fd, source.subarray(0, most), flags);
+      const short: typeof realSyscalls.send = (fd, source, flags, length = source.byteLength) =>
+        realSyscalls.send(fd, source, flags, Math.min(most, length));
       await rig({ trigger, sys: { send: short } }, {}, (r) => {
         r.connection.write(message);
         r.connection.write(message);
@@ -116,10 +119,11 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger)
 
   test.each(["EAGAIN", "ENOBUFS", "ENOMEM"] as const)("send() refused once with %s is waited for like room", (name) => {
     let refusals = 1;
-    const sendOrRefuse: typeof realSyscalls.send = (fd, source, flags) =>
-      refusals-- > 0 ? -ERRNO[name][0] : realSyscalls.send(fd, source, flags);
+    const sendOrRefuse: typeof realSyscalls.send = (...call) =>
+      refusals-- > 0 ? -ERRNO[name][0] : realSyscalls.send(...call);
     return rig({ trigger, sys: { send: sendOrRefuse } }, {}, (r) => {
       expect(r.connection.write("later")).toBe(true);
+      r.loop.turn(0);
       expect(r.connection.queuedBytes).toBe(5);
       expect(readAtPeer(r, 5)).toEqual(new Uint8Array(bytes("later")));
     });
@@ -131,13 +135,14 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger)
       {
         trigger,
         sys: {
-          send: (fd, source, flags) => interruptions-- > 0 ? -ERRNO.EINTR[0] : realSyscalls.send(fd, source, flags),
+          send: (...call) => interruptions-- > 0 ? -ERRNO.EINTR[0] : realSyscalls.send(...call),
           recv: (fd, target, flags) => interruptions-- > 0 ? -ERRNO.EINTR[0] : realSyscalls.recv(fd, target, flags),
         },
       },
       {},
       ({ loop, connection, peer, log }) => {
         connection.write("x");
+        loop.turn(0);
         ready(peer);
         interruptions = 2;
         send(peer, bytes("abc"));
@@ -529,11 +534,13 @@ describe("Connection", () => {
     await loop.close();
   });
 
-  test("remoteAddress is the peer's, and undefined once the connection is closed", () =>
+  test("remoteAddress and localAddress are known after the end if they were asked for before", () =>
     rig({}, {}, ({ connection }) => {
-      expect(connection.remoteAddress).toMatchObject({ transport: "tcp", hostname: "127.0.0.1" });
+      const { remoteAddress } = connection;
+      expect(remoteAddress).toMatchObject({ transport: "tcp", hostname: "127.0.0.1" });
       connection.close();
-      expect(connection.remoteAddress).toBeUndefined();
+      expect(connection.remoteAddress).toEqual(remoteAddress);
+      expect(connection.localAddress).toBeUndefined();
     }));
 
   test("resolveConnection() refuses marks out of order and handlers that are none", () => {

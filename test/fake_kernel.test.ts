@@ -5,7 +5,8 @@ import { AF, EPOLL, O, POLL, RLIMIT, SHUT, SO, SOCK, SOL, TCP } from "../ffi/con
 import { ERRNO } from "../ffi/errno.ts";
 import { decodeSockaddr, encodeInt, encodeSockaddr, type InetFields, type Rlimit } from "../ffi/layout.ts";
 import { Acceptor, type AcceptorOptions } from "../src/acceptor.ts";
-import { Connection, resolveConnection } from "../src/connection.ts";
+import { Connection } from "../src/connection.ts";
+import { resolveConnection } from "../src/connection_options.ts";
 import { EventLoop } from "../src/loop.ts";
 import { BothKernels } from "./support/both_kernels.ts";
 import { expectNoLeak, outcome } from "./support/descriptors.ts";

@@ -2,12 +2,8 @@
 import { MSG } from "../../ffi/constants.ts";
 import { expectValue } from "../../ffi/errno.ts";
 import { realSyscalls, recv, type Syscalls } from "../../ffi/syscalls.ts";
-import {
-  Connection,
-  type ConnectionHandlers,
-  type ConnectionOptions,
-  resolveConnection,
-} from "../../src/connection.ts";
+import { Connection } from "../../src/connection.ts";
+import { type ConnectionHandlers, type ConnectionOptions, resolveConnection } from "../../src/connection_options.ts";
 import { EventLoop } from "../../src/loop.ts";
 import { socketPair, tcpPair } from "./sockets.ts";
 import { disown } from "./descriptors.ts";
@@ -88,11 +84,11 @@ function logged<T>(handlers: ConnectionHandlers<T>, log: string[]): ConnectionHa
       log.push("end");
       return handlers.end?.(connection);
     },
-    close(connection, error) {
+    close(connection, error, reason) {
       log.push(
         error === undefined ? "close" : `close ${(error as { code?: string }).code ?? (error as Error).message}`,
       );
-      return handlers.close?.(connection, error);
+      return handlers.close?.(connection, error, reason);
     },
   };
 }

@@ -142,11 +142,11 @@ export class FakeCalls implements Syscalls {
     });
   });
 
-  readonly send = this.#call("send", (fd, source, flags = 0) => {
+  readonly send = this.#call("send", (fd, source, flags = 0, length = source.byteLength) => {
     if (flags & ~SEND_FLAGS) throw new Error(`Cannot fake flags ${flags} of send(2)`);
     return this.#withSocket(fd, (file) => {
       if (file instanceof TcpSocket) return -ERRNO.EPIPE[0];
-      const sent = file.send(source);
+      const sent = file.send(source.subarray(0, length));
       return sent === -ERRNO.EAGAIN[0] ? this.#wouldBlock(file, "send", flags) : sent;
     });
   });

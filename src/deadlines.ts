@@ -1,0 +1,154 @@
+import type { EventLoop } from "./loop.ts";
+import type { Timer } from "./timers.ts";
+
+/** How long a connection may take, in ms; 0 is for ever. */
+export interface TimeoutSettings {
+  /** See `ConnectionOptions`. */
+  readonly idleTimeoutMs: number;
+  /** See `ConnectionOptions`. */
+  readonly readTimeoutMs: number;
+  /** See `ConnectionOptions`. */
+  readonly writeTimeoutMs: number;
+  /** See `ConnectionOptions`. */
+  readonly handshakeTimeoutMs: number;
+  /** See `ConnectionOptions`. */
+  readonly slowReaderMs: number;
+}
+
+/** Which of the settings has passed. */
+export type DeadlineName = keyof TimeoutSettings;
+
+/** The clock of that deadline does not run. */
+const STOPPED = Infinity;
+
+/**
+ * What a connection has to do by when. To note that something happened is to store a number: one timer, set for the
+ * deadline that was next when it was set, looks what is due by then and is set again.
+ */
+export class Deadlines {
+  readonly #loop: EventLoop;
+  readonly #settings: TimeoutSettings;
+  readonly #expired: (name: DeadlineName) => void;
+  #timer: Timer | undefined;
+  // When the clock of each began.
+  #idleMs: number;
+  #handshakeMs: number;
+  #messageMs = STOPPED;
+  #blockedMs = STOPPED;
+  #overMs = STOPPED;
+  /** Nobody reads: that no message is completed is not the peer's doing. */
+  #isPaused = false;
+
+  /** The connection begins now. `expired` is called once at most, as a timer of the loop. */
+  constructor(loop: EventLoop, settings: TimeoutSettings, expired: (name: DeadlineName) => void) {
+    this.#loop = loop;
+    this.#settings = settings;
+    this.#expired = expired;
+    this.#idleMs = this.#handshakeMs = loop.now;
+    this.#schedule();
+  }
+
+  /** Bytes have arrived: those of a message that has just begun, or more of one that is under way. */
+  received(now: number): void {
+    this.#idleMs = now;
+    this.#handshakeMs = STOPPED;
+    if (this.#messageMs !== STOPPED) return;
+    this.#messageMs = now;
+    this.#sooner(now, this.#settings.readTimeoutMs);
+  }
+
+  /** A whole message has been taken. */
+  completed(now: number, hasNextBegun: boolean): void {
+    this.#messageMs = hasNextBegun ? now : STOPPED;
+  }
+
+  /** The kernel has taken bytes. */
+  sent(now: number): void {
+    this.#idleMs = now;
+    if (this.#blockedMs !== STOPPED) this.#blockedMs = now;
+  }
+
+  /** The kernel takes no more. */
+  blocked(now: number): void {
+    if (this.#blockedMs !== STOPPED) return;
+    this.#blockedMs = now;
+    this.#sooner(now, this.#settings.writeTimeoutMs);
+  }
+
+  /** The kernel has taken everything. */
+  unblocked(): void {
+    this.#blockedMs = STOPPED;
+  }
+
+  /** The queue has reached the high-water mark, or fallen below it. */
+  over(now: number, isOver: boolean): void {
+    if (!isOver) this.#overMs = STOPPED;
+    else if (this.#overMs === STOPPED) {
+      this.#overMs = now;
+      this.#sooner(now, this.#settings.slowReaderMs);
+    }
+  }
+
+  /** Reading is paused. */
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  /** Reading goes on; what was to be read by a deadline has all its time again. */
+  resume(now: number): void {
+    this.#isPaused = false;
+    if (this.#messageMs !== STOPPED) {
+      this.#messageMs = now;
+      this.#sooner(now, this.#settings.readTimeoutMs);
+    }
+    if (this.#handshakeMs !== STOPPED) {
+      this.#handshakeMs = now;
+      this.#sooner(now, this.#settings.handshakeTimeoutMs);
+    }
+  }
+
+  /** Nothing expires any more. */
+  close(): void {
+    this.#timer?.cancel();
+  }
+
+  /** A clock has begun; the timer may be set for later than it needs. */
+  #sooner(now: number, limitMs: number): void {
+    if (limitMs === 0) return;
+    if (this.#timer !== undefined && this.#timer.isPending && this.#timer.deadline <= now + limitMs) return;
+    this.#schedule();
+  }
+
+  readonly #look = (): void => {
+    this.#timer = undefined;
+    const [name, at] = this.#next();
+    if (at <= this.#loop.now) this.#expired(name);
+    else this.#schedule();
+  };
+
+  /** Sets the timer for the deadline that is next now. */
+  #schedule(): void {
+    this.#timer?.cancel();
+    const [, at] = this.#next();
+    this.#timer = at === STOPPED ? undefined : this.#loop.setTimer(Math.max(0, at - this.#loop.now), this.#look);
+  }
+
+  #next(): [name: DeadlineName, at: number] {
+    const { idleTimeoutMs, readTimeoutMs, writeTimeoutMs, handshakeTimeoutMs, slowReaderMs } = this.#settings;
+    let next: [DeadlineName, number] = ["idleTimeoutMs", deadline(this.#idleMs, idleTimeoutMs)];
+    const consider = (name: DeadlineName, at: number): void => {
+      if (at < next[1]) next = [name, at];
+    };
+    if (!this.#isPaused) {
+      consider("readTimeoutMs", deadline(this.#messageMs, readTimeoutMs));
+      consider("handshakeTimeoutMs", deadline(this.#handshakeMs, handshakeTimeoutMs));
+    }
+    consider("writeTimeoutMs", deadline(this.#blockedMs, writeTimeoutMs));
+    consider("slowReaderMs", deadline(this.#overMs, slowReaderMs));
+    return next;
+  }
+}
+
+function deadline(sinceMs: number, limitMs: number): number {
+  return limitMs === 0 ? STOPPED : sinceMs + limitMs;
+}
