@@ -93,6 +93,10 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   #isBlocked = false;
   /** The loop will call `onFlush`. */
   #isGathered = false;
+  /** It is being told of its own readiness, and flushes when that is over: the peer need not wait for all others. */
+  #isBusy = false;
+  /** A flush was asked for meanwhile. */
+  #isFlushDue = false;
   /** `write` has said false, and `drain` has not followed yet. */
   #isDrainDue = false;
   /** The kernel has refused our stream for good; what the peer sent before that is still to be read. */
@@ -209,8 +213,8 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    * Sends `chunk`, a string as UTF-8, after everything written before. Takes all of it, always, and copies what is not
    * sent before this returns, so the caller may reuse its buffer at once.
    *
-   * Small chunks are gathered: all that is written in one turn of the loop leaves with one call at its end; outside a
-   * turn, when the JavaScript job is over.
+   * Small chunks are gathered: what a connection writes while it is told of its own events leaves with one call after
+   * that; what is written to it otherwise, at the end of the turn; outside a turn, when the JavaScript job is over.
    *
    * @returns Whether there is room for more. `false` at or over the high-water mark: wait for `drain`. Also `false`
    * after `end` or `close`, or if the peer is found gone: the bytes are dropped, and `close` tells.
@@ -376,21 +380,16 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** For the poller. */
   onReady(readiness: number): void {
-    if (this.#isBlocked && readiness & (Readiness.writable | Readiness.hungUp)) {
-      this.#isBlocked = false;
-      this.#flush();
-    }
-    if (this.#state === "closed") return;
-    if ((readiness & (Readiness.readable | Readiness.readEnded | Readiness.hungUp)) === 0) return;
-    if (this.#isReading) this.#read((readiness & (Readiness.readEnded | Readiness.hungUp)) !== 0);
-    else if (this.#finish !== undefined && !this.#isReadEnded) this.#discard();
-    else this.#ignore(readiness);
+    this.#isBusy = true;
+    this.#onReady(readiness);
+    this.#isBusy = false;
+    if (this.#isFlushDue) this.#flushNow();
   }
 
   /** For the loop. */
   onFlush(): void {
     this.#isGathered = false;
-    if (this.#state !== "closed") this.#flush();
+    this.#flushNow();
   }
 
   /** For the loop. */
@@ -412,6 +411,18 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
       `Cannot keep ${this.#queue.queuedBytes} bytes for a slow peer: all queues of the loop may hold ` +
         `${this.#loop.queueBudget.maxBytes} (maxQueuedBytes), and this one is the largest`,
     );
+  }
+
+  #onReady(readiness: number): void {
+    if (this.#isBlocked && readiness & (Readiness.writable | Readiness.hungUp)) {
+      this.#isBlocked = false;
+      this.#flush();
+    }
+    if (this.#state === "closed") return;
+    if ((readiness & (Readiness.readable | Readiness.readEnded | Readiness.hungUp)) === 0) return;
+    if (this.#isReading) this.#read((readiness & (Readiness.readEnded | Readiness.hungUp)) !== 0);
+    else if (this.#finish !== undefined && !this.#isReadEnded) this.#discard();
+    else this.#ignore(readiness);
   }
 
   // Writing
@@ -482,9 +493,15 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   }
 
   #flushLater(): void {
+    if (this.#isBusy) return void (this.#isFlushDue = true);
     if (this.#isGathered) return;
     this.#isGathered = true;
     this.#loop.flushLater(this);
+  }
+
+  #flushNow(): void {
+    this.#isFlushDue = false;
+    if (this.#state !== "closed") this.#flush();
   }
 
   #flush(): void {
@@ -610,9 +627,12 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     this.#loop.post(() => {
       this.#isReadPosted = false;
       if (this.#state === "closed") return;
+      this.#isBusy = true;
       if (this.#isReading) this.#read(true);
       else if (this.#finish !== undefined && !this.#isReadEnded) this.#discard();
       else this.#settleFailure();
+      this.#isBusy = false;
+      if (this.#isFlushDue) this.#flushNow();
     });
   }
 
