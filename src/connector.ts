@@ -3,15 +3,15 @@ import { SystemError } from "../ffi/errno.ts";
 import { ResolveError } from "../ffi/host.ts";
 import { type Address, encodeAddress, formatAddress, isIpAddress, type TcpAddress } from "./address.ts";
 import { Attempt, descriptorCure } from "./attempt.ts";
+import { Connection } from "./connection.ts";
 import {
-  Connection,
   CONNECTION_HANDLERS,
   CONNECTION_OPTIONS,
   type ConnectionHandlers,
   type ConnectionOptions,
   type ConnectionSettings,
   resolveConnection,
-} from "./connection.ts";
+} from "./connection_options.ts";
 import { ATTEMPT_DELAY_MIN_MS, ATTEMPT_DELAY_MS, CONNECT_TIMEOUT_MS, TIMER_MAX_MS } from "./limits.ts";
 import { EventLoop } from "./loop.ts";
 import { functionOption, integerOption, knownOptions } from "./options.ts";

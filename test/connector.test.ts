@@ -720,6 +720,7 @@ describe("connect() without a loop", () => {
     });
     const peer = own(real.accept4(listener, SOCK.nonblock));
     connection.write("ping");
+    await breathe(); // it is sent when this job is over
     ready(peer);
     real.send(peer, bytes("pong"));
     while (!log.includes("pong")) await breathe();

@@ -11,6 +11,8 @@ export const SMALL_LIMITS: readonly Edit[] = Object.entries({
   READ_BUDGET_BYTES: 4 * 1024,
   WRITE_BUDGET_BYTES: 3 * 1024,
   QUEUE_BLOCK_BYTES: 512,
+  DIRECT_WRITE_BYTES: 300,
+  GATHER_MAX_BYTES: 1024,
 }).map(([name, bytes]) => ({
   file: "src/limits.ts",
   find: new RegExp(`(?<= ${name}: number = )[^;]+`),
@@ -31,8 +33,8 @@ const { events } = epollEventLayout();
 function sends(report: (sent: number, offered: number) => number): Sabotage {
   return {
     sys: ({ send, sendmsg }) => ({
-      send(fd, source, flags, ...length: number[]) {
-        return report(send(fd, source, flags, ...length as []), length[0] ?? source.byteLength);
+      send(fd, source, flags, length = source.byteLength) {
+        return report(send(fd, source, flags, length), length);
       },
       sendmsg(fd, message, flags) {
         const { bytes, count } = message.vector;
@@ -217,8 +219,9 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
       connection(connection) {
         const { write } = connection;
         connection.write = (chunk) => {
+          if (!(chunk instanceof Uint8Array)) return write.call(connection, chunk);
           const half = connection.queuedBytes > 0 ? Math.floor(chunk.length / 2) : 0;
-          if (typeof chunk === "string" || half === 0) return write.call(connection, chunk);
+          if (half === 0) return write.call(connection, chunk);
           write.call(connection, chunk.subarray(half));
           return write.call(connection, chunk.subarray(0, half));
         };

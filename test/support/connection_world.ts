@@ -8,7 +8,8 @@ import { AF, F, MSG, O, SHUT, SO, SOCK, SOL, TCP } from "../../ffi/constants.ts"
 import { ERRNO, errnoName, expectValue, SystemError } from "../../ffi/errno.ts";
 import { decodeSockaddr, encodeInt, encodeLinger, encodeSockaddr, SOCKADDR_MAX_BYTES } from "../../ffi/layout.ts";
 import { realSyscalls, type Syscalls } from "../../ffi/syscalls.ts";
-import { Connection, type ConnectionHandlers, resolveConnection } from "../../src/connection.ts";
+import { Connection } from "../../src/connection.ts";
+import { type ConnectionHandlers, resolveConnection } from "../../src/connection_options.ts";
 import { REARM_INTERVAL_MS } from "../../src/limits.ts";
 import { EventLoop } from "../../src/loop.ts";
 import { type Cut, type WatchedCalls, watchedCalls } from "./connection_calls.ts";
