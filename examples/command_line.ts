@@ -33,8 +33,17 @@ const HELP = `
   --reserve N            idle descriptors to refuse clients with when none is left
 `;
 
+/** Flags that one example has for itself: what --help says of each, as in {@linkcode HELP}. All take a value. */
+export type OwnFlags = Readonly<Record<string, string>>;
+
+/** What {@linkcode serve} takes from the command line. */
+export interface ServingOptions
+  extends Pick<ServerOptions, "hostname" | "port" | "path" | "maxConnections" | "overload"> {
+  trigger: "level" | "edge";
+}
+
 /** Ends the process with code 2 for a command line that cannot be meant. */
-function refuse(reason: string): never {
+export function refuse(reason: string): never {
   console.error(`${reason} (--help lists the flags)`);
   process.exit(2);
 }
@@ -56,12 +65,18 @@ function policy(flags: { overload: string; "grace-ms"?: string }): OverloadPolic
 }
 
 /** Where to listen and how, from the command line; `defaultPort` if it names none. */
-export function serverOptions(
+export function serverOptions(defaultPort: number): ServingOptions {
+  return commandLine(defaultPort).options;
+}
+
+/** As {@linkcode serverOptions}, for an example with flags of its own. */
+export function commandLine(
   defaultPort: number,
-): Pick<ServerOptions, "hostname" | "port" | "path" | "trigger" | "maxConnections" | "overload"> {
-  const flags = parse(process.argv.slice(2));
+  own: OwnFlags = {},
+): { options: ServingOptions; own: Readonly<Record<string, string | undefined>> } {
+  const flags = parse(process.argv.slice(2), own);
   if (flags.help) {
-    console.log(`Flags:${HELP}`);
+    console.log(`Flags:${HELP}${Object.values(own).map((line) => `  ${line}\n`).join("")}`);
     process.exit(0);
   }
   const port = integer("port", flags.port);
@@ -70,7 +85,7 @@ export function serverOptions(
     refuse(`--trigger is level or edge, not "${flags.trigger}"`);
   }
   const place = flags.path !== undefined ? { path: flags.path } : { hostname: flags.host, port: port ?? defaultPort };
-  return {
+  const options: ServingOptions = {
     ...place,
     trigger: flags.trigger,
     maxConnections: integer("max-connections", flags["max-connections"]),
@@ -81,19 +96,24 @@ export function serverOptions(
       reserve: integer("reserve", flags.reserve),
     },
   };
+  return { options, own: flags as unknown as Readonly<Record<string, string | undefined>> };
 }
 
-function parse(given: string[]) {
+function parse(given: string[], own: OwnFlags) {
+  const ownFlags = Object.fromEntries(Object.keys(own).map((name) => [name, { type: "string" } as const]));
   try {
-    return parseArgs({ args: given, options: FLAGS, strict: true }).values;
+    return parseArgs({ args: given, options: { ...ownFlags, ...FLAGS }, strict: true }).values;
   } catch (error) {
     return refuse((error as Error).message.split(/\.\s/)[0]!);
   }
 }
 
-/** Starts a server, says where it listens, and stops it gracefully on SIGTERM and SIGINT, with exit code 0. */
-export function runServer(start: () => Server<unknown>): void {
-  let server: Server<unknown>;
+/**
+ * Starts a server, says where it listens, and stops it gracefully on SIGTERM and SIGINT, with exit code 0. `stopped` is
+ * called after that, for what else is to end.
+ */
+export function runServer<T>(start: () => Server<T>, stopped: () => void = () => {}): void {
+  let server: Server<T>;
   try {
     server = start();
   } catch (error) {
@@ -101,7 +121,7 @@ export function runServer(start: () => Server<unknown>): void {
     console.error((error as Error).message);
     process.exit(error instanceof TypeError || error instanceof RangeError ? 2 : 1);
   }
-  const stop = () => server.stop();
+  const stop = () => server.stop().then(stopped);
   process.once("SIGTERM", stop);
   process.once("SIGINT", stop);
   // Last: whoever reads it may signal at once.
