@@ -759,13 +759,14 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   }
 
   /** Closes if the peer has everything, or if the time for it is over; else looks again later. */
-  #checkDelivered(waitedMs: number = 0): void {
-    if (waitedMs > 0) this.#discard();
-    if (!this.#isEnded) return;
+  #checkDelivered(sinceMs: number = this.#loop.now, waitMs: number = FINISH_CHECK_MS): void {
     const { timeoutMs, reason } = this.#finish!;
-    if (waitedMs >= timeoutMs || isDelivered(this.#fd, this.#sys)) return this.#release(reason);
-    const waitMs = Math.min(timeoutMs - waitedMs, Math.max(FINISH_CHECK_MS, waitedMs));
-    this.#finishTimer = this.#loop.setTimer(waitMs, () => this.#checkDelivered(waitedMs + waitMs));
+    const leftMs = sinceMs + timeoutMs - this.#loop.now;
+    if (leftMs <= 0 || isDelivered(this.#fd, this.#sys)) return this.#release(reason);
+    this.#finishTimer = this.#loop.setTimer(Math.min(leftMs, waitMs), () => {
+      this.#discard();
+      if (this.#isEnded) this.#checkDelivered(sinceMs, 2 * waitMs);
+    });
   }
 
   /** Our stream is over and the descriptor is not released. A method, as the state changes in what is called. */

@@ -10,21 +10,10 @@ import { READ_BUDGET_BYTES, RECEIVE_BUFFER_BYTES } from "../src/limits.ts";
 import { EventLoop } from "../src/loop.ts";
 import { closeNow, disown, expectNoLeak, openDescriptors } from "./support/descriptors.ts";
 import { receiveAll, type Rig, rig, turnUntil, turnUntilQuiet } from "./support/loops.ts";
+import { expectPattern, pattern } from "./support/patterns.ts";
 import { bytes, ready, reset, socketPair, tcpPair } from "./support/sockets.ts";
 
 expectNoLeak();
-
-/** Bytes that tell their place: no two windows of a few bytes are equal by chance. */
-function pattern(length: number, from = 0): Uint8Array<ArrayBuffer> {
-  const filled = bytes(length);
-  for (let i = 0; i < length; i++) filled[i] = ((from + i) * 2654435761) >>> 24;
-  return filled;
-}
-
-function expectPattern(received: Uint8Array): void {
-  const wrongAt = received.findIndex((byte, i) => byte !== (i * 2654435761) >>> 24);
-  expect(wrongAt, "place of the first wrong byte").toBe(-1);
-}
 
 /** Writes until the kernel takes no more and the queue grows. */
 function fill<T>(connection: Connection<T>): number {

@@ -2,9 +2,11 @@
 import { MSG } from "../../ffi/constants.ts";
 import { expectValue } from "../../ffi/errno.ts";
 import { realSyscalls, recv, type Syscalls } from "../../ffi/syscalls.ts";
+import type { Host } from "../../ffi/host.ts";
+import type { CloseReason } from "../../src/close_reason.ts";
 import { Connection } from "../../src/connection.ts";
 import { type ConnectionHandlers, type ConnectionOptions, resolveConnection } from "../../src/connection_options.ts";
-import { EventLoop } from "../../src/loop.ts";
+import { EventLoop, type EventLoopOptions } from "../../src/loop.ts";
 import { socketPair, tcpPair } from "./sockets.ts";
 import { disown } from "./descriptors.ts";
 
@@ -28,10 +30,14 @@ export function turnUntilQuiet(loop: EventLoop): void {
 export interface Rig<T> {
   readonly loop: EventLoop;
   readonly connection: Connection<T>;
+  /** The connection's own end. */
+  readonly fd: number;
   /** The other end, closed when the test ends. */
   readonly peer: number;
   /** Handlers that were called, in order: `"data 5"`, `"close ECONNRESET"`. */
   readonly log: string[];
+  /** Why it closed, once it has: what the `close` handler was told. */
+  readonly reasons: CloseReason[];
   /** What reached the loop's `onError`. */
   readonly errors: unknown[];
 }
@@ -42,23 +48,29 @@ export interface RigOptions extends ConnectionOptions {
   sys?: Partial<Syscalls>;
   /** What connects the two ends. @default {"tcp"} */
   over?: "tcp" | "unix";
+  /** What stands in for the runtime. */
+  host?: Host;
+  /** How the loop behaves. */
+  loop?: EventLoopOptions;
 }
 
 /** Runs `test` with a connection and its peer, and releases everything after it. */
 export async function rig<T = undefined>(
-  { sys, over = "tcp", ...options }: RigOptions,
+  { sys, over = "tcp", host, loop: loopOptions, ...options }: RigOptions,
   handlers: ConnectionHandlers<T>,
   test: (rig: Rig<T>) => void | Promise<void>,
 ): Promise<void> {
   const log: string[] = [];
   const errors: unknown[] = [];
   const [peer, fd] = over === "tcp" ? tcpPair() : socketPair();
-  const loop = new EventLoop({ onError: (error) => errors.push(error) }, { ...realSyscalls, ...sys });
-  const settings = resolveConnection(options, logged(handlers, log), (error) => loop.report(error));
+  const reasons: CloseReason[] = [];
+  const onError = (error: unknown) => void errors.push(error);
+  const loop = new EventLoop({ onError, ...loopOptions }, { ...realSyscalls, ...sys }, host);
+  const settings = resolveConnection(options, logged(handlers, log, reasons), (error) => loop.report(error));
   const connection = new Connection<T>(loop, disown(fd), settings);
   try {
     connection.start();
-    await test({ loop, connection, peer, log, errors });
+    await test({ loop, connection, fd, peer, log, reasons, errors });
   } finally {
     connection.close();
     await loop.close();
@@ -66,7 +78,7 @@ export async function rig<T = undefined>(
 }
 
 /** `handlers`, each call of which is logged before it is made. */
-function logged<T>(handlers: ConnectionHandlers<T>, log: string[]): ConnectionHandlers<T> {
+function logged<T>(handlers: ConnectionHandlers<T>, log: string[], reasons: CloseReason[]): ConnectionHandlers<T> {
   return {
     open(connection) {
       log.push("open");
@@ -85,6 +97,7 @@ function logged<T>(handlers: ConnectionHandlers<T>, log: string[]): ConnectionHa
       return handlers.end?.(connection);
     },
     close(connection, error, reason) {
+      reasons.push(reason);
       log.push(
         error === undefined ? "close" : `close ${(error as { code?: string }).code ?? (error as Error).message}`,
       );
