@@ -283,6 +283,22 @@ export const MIO: Checklist = {
         behaviour: "A listener and a client that were removed are told no more.",
         shownBy: [CHANGED],
       },
+      {
+        test: "connect",
+        behaviour: "A client is told that it is connected, then of its peer's end.",
+        shownBy: [
+          "connector: over TCP, %s-triggered: open once, then the bytes of both",
+          "connector: loses nothing that was sent before the connection was looked at",
+        ],
+      },
+      {
+        test: "connect_error",
+        behaviour: "A refused connection is told, and why is known.",
+        shownBy: [
+          "connector: to a port that nobody listens on rejects with ECONNREFUSED",
+          "connector: where SO_ERROR is %s rejects with it",
+        ],
+      },
     ],
     "tcp_listener.rs": [
       { test: "is_send_and_sync", behaviour: OF_THE_TYPE, because: TYPES },
@@ -439,6 +455,27 @@ export const MIO: Checklist = {
         behaviour: "The same with a read before it.",
         shownBy: [READ_ON, PEEKED],
       },
+      {
+        test: "tcp_stream_ipv4",
+        behaviour: "A client does not block, is not inherited, sends and receives.",
+        shownBy: [
+          "connector: over TCP, %s-triggered: open once, then the bytes of both",
+          "connector: makes its socket non-blocking, not inherited, and without Nagle's delay",
+        ],
+      },
+      {
+        test: "tcp_stream_ipv6",
+        behaviour: "The same over IPv6.",
+        shownBy: [
+          "connector: over IPv6",
+          "connector_peers: to :: reaches this machine, and where nobody listens on IPv6 it is refused at once",
+        ],
+      },
+      {
+        test: "tcp_stream_std",
+        behaviour: "A connected socket that others made may be taken over.",
+        shownBy: ["connection_peers: two connections of one loop play ping-pong over %s, a thousand times"],
+      },
     ],
     "unix_listener.rs": [
       { test: "unix_listener_send_and_sync", behaviour: OF_THE_TYPE, because: TYPES },
@@ -558,6 +595,30 @@ export const MIO: Checklist = {
         test: "unix_stream_deregister",
         behaviour: "A stream that was removed is quiet.",
         shownBy: ["poller: Poller.remove() stops watching"],
+      },
+      {
+        test: "unix_stream_smoke",
+        behaviour: "A client of a path does not block, is not inherited, sends and receives.",
+        shownBy: [
+          "connector: over a Unix socket: a path, and an abstract name",
+          "connector: makes its socket non-blocking, not inherited, and without Nagle's delay",
+          "connector_peers: ten clients at once over %s, on the loop of their server",
+        ],
+      },
+      {
+        test: "unix_stream_connect",
+        behaviour: "A client of a path is told that it is connected, then of its peer's end.",
+        shownBy: ["connector: over a Unix socket: a path, and an abstract name"],
+      },
+      {
+        test: "unix_stream_connect_addr",
+        behaviour: "The same with the address that a listener says it has.",
+        shownBy: ["connector_peers: ten clients at once over %s, on the loop of their server"],
+      },
+      {
+        test: "unix_stream_from_std",
+        behaviour: "A connected socket that others made may be taken over.",
+        shownBy: ["connection_peers: two connections of one loop play ping-pong over %s, a thousand times"],
       },
     ],
     "waker.rs": [
