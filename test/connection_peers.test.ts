@@ -303,6 +303,37 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger)
       await loop.close();
     },
   );
+
+  test.each(["tcp", "unix"] as const)(
+    "the pieces of what is written with writev() arrive as one, over %s, a thousand times there and back",
+    async (over) => {
+      const loop = new EventLoop();
+      const ends = over === "tcp" ? tcpPair() : socketPair();
+      const wrong: string[] = [];
+      let left = 1_000;
+      const players = ends.map((fd) => {
+        const data = (connection: Connection, chunk: Uint8Array) => {
+          if (text(chunk) !== "PING\n") wrong.push(text(chunk));
+          if (--left > 0) connection.writev(["P", bytes("IN"), "", chunk.subarray(3)]);
+          else connection.end();
+        };
+        return new Connection(loop, disown(fd), resolveConnection({ trigger }, { data }, () => {}));
+      });
+      players[0]!.writev(["PING", "\n"]);
+      turnUntil(loop, () => players.every(({ state }) => state === "closed"), "the end of the game");
+      expect([wrong, left]).toEqual([[], 0]);
+      await loop.close();
+    },
+  );
+
+  test("what the peer sent before it closed is told though a write to it has failed", () =>
+    rig({ trigger, over: "unix" }, {}, ({ loop, connection, peer, log }) => {
+      send(peer, bytes("last words"));
+      closeNow(peer);
+      connection.write(bytes(100_000)); // large enough to be offered at once
+      turnUntil(loop, () => log.at(-1)!.startsWith("close"), "close");
+      expect(log).toEqual(["open", "data 10", "close EPIPE"]);
+    }));
 });
 
 describe("Connection", () => {

@@ -124,6 +124,28 @@ export const LIBUV: Checklist = {
         behaviour: "The same over a Unix socket.",
         shownBy: ["connection_peers: two connections of one loop play ping-pong over %s, a thousand times"],
       },
+      {
+        test: "tcp_ping_pong_vec",
+        behaviour: "Each message is written in pieces, in one call.",
+        shownBy: [
+          "connection_peers: the pieces of what is written with writev() arrive as one, over %s, a thousand times there and back",
+        ],
+      },
+      {
+        test: "tcp6_ping_pong_vec",
+        behaviour: "The same over IPv6.",
+        shownBy: [
+          "connection_peers: the pieces of what is written with writev() arrive as one, over %s, a thousand times there and back",
+          "server: listens on IPv6, and on localhost",
+        ],
+      },
+      {
+        test: "pipe_ping_pong_vec",
+        behaviour: "The same over a Unix socket.",
+        shownBy: [
+          "connection_peers: the pieces of what is written with writev() arrive as one, over %s, a thousand times there and back",
+        ],
+      },
     ],
     "test-pipe-bind-error.c": [
       {
@@ -486,6 +508,42 @@ export const LIBUV: Checklist = {
         shownBy: ["socket: listenOn() listens on a port of %s that the kernel chose"],
       },
     ],
+    "test-tcp-close-reset.c": [
+      {
+        test: "tcp_close_reset_client",
+        behaviour: "A client that breaks off with a reset has its writes accounted for, and is told of its close once.",
+        shownBy: [
+          "connection_abort: of a client is a reset at the server, whether the client has ended or not",
+          "connection_abort: drops what was written, and the peer reads a reset",
+        ],
+      },
+      {
+        test: "tcp_close_reset_client_after_shutdown",
+        behaviour: "A reset after our end. (libuv refuses it; here it is one.)",
+        shownBy: [
+          "connection_abort: of a client is a reset at the server, whether the client has ended or not",
+          "connection_abort: after end() resets all the same, whether the end has left or not",
+        ],
+      },
+      {
+        test: "tcp_close_reset_accepted",
+        behaviour: "The server's side may break off with a reset as well.",
+        shownBy: [
+          "connection_abort: drops what was written, and the peer reads a reset",
+          "connection_abort: with more queued than the kernel takes drops it, and resets",
+        ],
+      },
+      {
+        test: "tcp_close_reset_accepted_after_shutdown",
+        behaviour: "The same after our end. (libuv refuses it; here it is a reset.)",
+        shownBy: ["connection_abort: after end() resets all the same, whether the end has left or not"],
+      },
+      {
+        test: "tcp_close_reset_accepted_after_socket_shutdown",
+        behaviour: "A reset after the socket was shut down behind the library's back is a close, told once.",
+        shownBy: ["connection_abort: after somebody shut the socket down closes, once"],
+      },
+    ],
     "test-tcp-close.c": [
       {
         test: "tcp_close",
@@ -661,6 +719,7 @@ export const LIBUV: Checklist = {
         shownBy: [
           "connection: a paused connection whose peer resets does not spin, and tells after resume()",
           "connection: pause() holds before the next read, and resume() delivers what waited",
+          "connection_peers: what the peer sent before it closed is told though a write to it has failed",
         ],
       },
     ],

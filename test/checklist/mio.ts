@@ -188,7 +188,11 @@ export const MIO: Checklist = {
       {
         test: "issue_1205",
         behaviour: "A removed listener is not told beside a waker that is.",
-        shownBy: ["poller: Poller.remove() stops watching", CHANGED],
+        shownBy: [
+          "waker: Waker.wake() ends a wait and has onWake called",
+          "poller: Poller.remove() stops watching",
+          CHANGED,
+        ],
       },
       {
         test: "issue_1403",
@@ -222,12 +226,12 @@ export const MIO: Checklist = {
       {
         test: "connect_then_close",
         behaviour: "A client whose connection is closed as soon as it was accepted learns of it.",
-        shownBy: ["connection: closes from inside %s"],
+        shownBy: [CLOSED_PEER, "connection: closes from inside %s"],
       },
       {
         test: "listen_then_close",
         behaviour: "A listener that was closed is told of no client.",
-        shownBy: ["acceptor: close() from inside onAccept ends accepting at once"],
+        shownBy: [CHANGED, "acceptor: close() from inside onAccept ends accepting at once"],
       },
       {
         test: "bind_twice_bad",
@@ -264,7 +268,10 @@ export const MIO: Checklist = {
       {
         test: "local_addr_ready",
         behaviour: "Both addresses are known as soon as there is a connection.",
-        shownBy: ["socket: listenOn() listens on a port of %s that the kernel chose"],
+        shownBy: [
+          "connection: remoteAddress and localAddress are known after the end if they were asked for before",
+          "socket: listenOn() listens on a port of %s that the kernel chose",
+        ],
       },
       {
         test: "write_then_drop",
@@ -459,6 +466,7 @@ export const MIO: Checklist = {
         test: "tcp_stream_ipv4",
         behaviour: "A client does not block, is not inherited, sends and receives.",
         shownBy: [
+          "connection_peers: the pieces of what is written with writev() arrive as one, over %s, a thousand times there and back",
           "connector: over TCP, %s-triggered: open once, then the bytes of both",
           "connector: makes its socket non-blocking, not inherited, and without Nagle's delay",
         ],
