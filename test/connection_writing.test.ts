@@ -6,7 +6,7 @@ import { encodeInt, type MessageHeader } from "../ffi/layout.ts";
 import { realSyscalls } from "../ffi/syscalls.ts";
 import { Connection } from "../src/connection.ts";
 import { resolveConnection } from "../src/connection_options.ts";
-import { DIRECT_WRITE_BYTES, GATHER_MAX_BYTES, QUEUE_BLOCK_BYTES } from "../src/limits.ts";
+import { DIRECT_WRITE_BYTES, GATHER_MAX_BYTES } from "../src/limits.ts";
 import { broadcast, SharedBytes } from "../src/shared_bytes.ts";
 import { disown, expectNoLeak } from "./support/descriptors.ts";
 import { receiveAll, type Rig, rig, type RigOptions, turnUntil, turnUntilQuiet } from "./support/loops.ts";
