@@ -266,6 +266,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   resume(): void {
     if (!this.#isPaused) return;
     this.#isPaused = false;
+    if (this.#finish !== undefined) return;
     this.#deadlines?.resume(this.#loop.now);
     this.#readOn();
   }
@@ -333,6 +334,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     if (this.#sendError !== undefined) return this.#release("reset", this.#sendError);
     this.#finish = { timeoutMs, reason: options.reason ?? "close" };
     this.#unread = undefined;
+    this.#deadlines?.pause(); // no more messages are waited for
     this.end();
     this.#discard();
     if (this.#isEnded) this.#checkDelivered();
@@ -354,7 +356,8 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /**
    * Releases the descriptor now, drops what is queued, and has the peer of a TCP connection see a reset: RFC 9293,
-   * section 3.10.7. Safe twice. A Unix socket knows no reset; its peer reads end of stream.
+   * section 3.10.7. Safe twice. A Unix socket has no reset: its peer reads end of stream, or ECONNRESET if it has sent
+   * bytes that were not read.
    *
    * @param error Handed to the `close` handler.
    */

@@ -28,7 +28,7 @@ export class QueueBudget {
     this.#bytes += now - before;
     if (now === 0) this.#members.delete(queue);
     else if (before === 0) this.#members.add(queue);
-    if (this.#bytes > this.maxBytes) this.#relieve();
+    if (now > before && this.#bytes > this.maxBytes) this.#relieve();
   }
 
   #relieve(): void {

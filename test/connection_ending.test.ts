@@ -283,6 +283,19 @@ describe("Connection.finish()", () => {
     }
   });
 
+  test("waits for no message of the peer: timeouts of reading do not run any more", () => {
+    const host = new ManualHost();
+    return rig({ host, handshakeTimeoutMs: 10, readTimeoutMs: 10 }, {}, (r) => {
+      while (r.connection.queuedBytes === 0) r.connection.write(pattern(65_536));
+      r.connection.pause();
+      r.connection.finish();
+      r.connection.resume();
+      host.clockMs += 1_000;
+      turnUntilQuiet(r.loop);
+      expect(r.connection.state).toBe("ending");
+    });
+  });
+
   test("refuses wrong options", () =>
     rig({}, {}, ({ connection }) => {
       expect(() => connection.finish({ timeoutMs: -1 })).toThrow(RangeError);
