@@ -32,11 +32,15 @@ export { type AbortSignalLike, connect, ConnectError, type ConnectOptions } from
 export { Coordinator, type Member } from "./src/coordinator.ts";
 export type { AcceptCounters, LadderCounters } from "./src/counters.ts";
 export type { TimeoutSettings } from "./src/deadlines.ts";
+export { DelimiterFramer, type DelimiterOptions } from "./src/delimiter_framer.ts";
 export { formatOverload, type OverloadCause, type OverloadEvent } from "./src/episode.ts";
+export { FrameError, type FrameErrorCode, Framer, type OnFrame } from "./src/framer.ts";
+export { HeaderFramer, type HeaderOptions } from "./src/header_framer.ts";
 export type { IdleList, IdleNode } from "./src/idle_list.ts";
 export { Interest, Readiness, type Trigger } from "./src/interest.ts";
 export { LeakError, LeakWatch } from "./src/leak_watch.ts";
 export type { Slack } from "./src/ladder.ts";
+export { LengthPrefixFramer, type LengthPrefixOptions } from "./src/length_prefix_framer.ts";
 export type { ListenerInfo } from "./src/listener.ts";
 export { type Ending, EventLoop, type EventLoopOptions, type Flushing } from "./src/loop.ts";
 export type { OverloadOptions, OverloadPolicy } from "./src/overload.ts";

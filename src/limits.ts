@@ -104,6 +104,11 @@ export const FINISH_CHECK_MS: number = 5;
 /** Shortest wait of a connection that has used up its rate. */
 export const THROTTLE_MS: number = 10;
 
+/** Smallest buffer of a framer, and the largest that it keeps while it holds nothing: each connection has one. */
+export const FRAMER_MIN_BYTES: number = 256;
+/** See {@linkcode FRAMER_MIN_BYTES}. */
+export const FRAMER_KEPT_BYTES: number = 4 * 1024;
+
 /** Smallest and largest headroom chosen by default. */
 export const HEADROOM_MIN: number = 2;
 /** See {@linkcode HEADROOM_MIN}. */
@@ -119,4 +124,5 @@ assert(ACCEPT_FAILURES < ACCEPT_BUDGET, "a turn has room for failures");
 assert(PAUSE_MIN_MS <= PAUSE_MAX_MS, "a pause backs off upwards");
 assert(ATTEMPT_DELAY_MIN_MS <= ATTEMPT_DELAY_MS, "the delay between attempts is one that RFC 8305 allows");
 assert(CONNECT_RETRY_MIN_MS <= CONNECT_RETRY_MAX_MS, "a retry backs off upwards");
+assert(FRAMER_MIN_BYTES <= FRAMER_KEPT_BYTES, "a framer keeps its smallest buffer");
 assert(HEADROOM_MIN <= HEADROOM_MAX, "the headroom's bounds are in order");

@@ -1,3 +1,9 @@
+/** `value` if it is there: what has no default must be given. */
+export function requiredOption<T>(name: string, value: T | undefined): T {
+  if (value === undefined) throw new TypeError(`Cannot do without ${name}: it must be given`);
+  return value;
+}
+
 /** `value` if it is an integer from `min` to `max`, `fallback` if it is undefined. */
 export function integerOption(
   name: string,

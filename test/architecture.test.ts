@@ -41,6 +41,10 @@ const LEVELS: readonly (readonly string[])[] = [
     "src/shared_bytes.ts",
     "src/sender.ts",
     "src/leak_watch.ts",
+    "src/framer.ts",
+    "src/length_prefix_framer.ts",
+    "src/delimiter_framer.ts",
+    "src/header_framer.ts",
   ],
   [
     "src/poller.ts",
