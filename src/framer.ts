@@ -133,10 +133,9 @@ export abstract class Framer {
     const taken = new Uint8Array(new ArrayBuffer(this.bufferedBytes));
     if (held > 0) taken.set(view(this.#buffer, this.#start, this.#end));
     if (this.#at < byteLength) taken.set(view(this.#chunk, this.#at, byteLength), held);
-    this.#start = this.#scanned = this.#end;
     this.#at = byteLength;
     this.reset();
-    if (this.#phase === "idle") this.#recycle(); // a frame in the buffer is valid until `onFrame` returns
+    this.#recycle(); // a frame of the buffer stays valid: nothing is written before `onFrame` returns
     return taken;
   }
 

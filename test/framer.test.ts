@@ -238,6 +238,14 @@ describe.each(KINDS)("$name", ({ make, encode, framed, broken }) => {
       }
     });
 
+    test("a framer that fails in the middle of a frame holds nothing either", () => {
+      const framer = make();
+      push(framer, broken.subarray(0, 2));
+      expect(framer.bufferedBytes).toBe(2);
+      frameError(() => push(framer, broken.subarray(2)));
+      expect([framer.bufferedBytes, framer.take()]).toEqual([0, NONE]);
+    });
+
     test("what comes behind a broken frame is not looked at until a stopped push goes on", () => {
       const framer = make();
       expect(framer.push(concat(one!, broken), () => framer.stop())).toBe(1);

@@ -20,7 +20,7 @@ export function workOf(run: () => void): Work {
     work.copiedBytes += source.length;
     return set.call(this, source, offset);
   };
-  prototype.copyWithin = function (target, start, end = this.length) {
+  prototype.copyWithin = function (this: Uint8Array, target: number, start: number, end = this.length) {
     work.copiedBytes += end - start;
     return copyWithin.call(this, target, start, end);
   } as typeof copyWithin;
