@@ -1,11 +1,27 @@
 /** src/options.ts: every option is checked once, with an error that says what would be right. */
 import { describe, expect, test } from "vitest";
-import { booleanOption, choiceOption, functionOption, integerOption, knownOptions } from "../src/options.ts";
+import {
+  booleanOption,
+  choiceOption,
+  functionOption,
+  integerOption,
+  knownOptions,
+  requiredOption,
+} from "../src/options.ts";
 
 /** What a caller without types may hand over. */
 function untyped<T>(value: unknown): T {
   return value as T;
 }
+
+describe("requiredOption()", () => {
+  test("requiredOption() returns what is there, and throws TypeError for undefined alone", () => {
+    for (const value of [0, "", false, null]) expect(requiredOption("delimiter", value)).toBe(value);
+    expect(() => requiredOption("delimiter", undefined)).toThrow(
+      new TypeError("Cannot do without delimiter: it must be given"),
+    );
+  });
+});
 
 describe("integerOption()", () => {
   test("integerOption() returns the value, its bounds included", () => {
