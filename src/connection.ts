@@ -8,17 +8,10 @@ import { checkHandlers, type ConnectionHandlers, type ConnectionSettings, isProm
 import { type DeadlineName, Deadlines } from "./deadlines.ts";
 import type { IdleNode } from "./idle_list.ts";
 import { Interest, Readiness } from "./interest.ts";
-import {
-  DIRECT_WRITE_BYTES,
-  FINISH_CHECK_MS,
-  FINISH_MS,
-  GATHER_MAX_BYTES,
-  READ_BUDGET_BYTES,
-  TIMER_MAX_MS,
-  WRITE_BUDGET_BYTES,
-} from "./limits.ts";
+import { FINISH_CHECK_MS, FINISH_MS, GATHER_MAX_BYTES, READ_BUDGET_BYTES, TIMER_MAX_MS } from "./limits.ts";
 import type { Ending, EventLoop, Flushing } from "./loop.ts";
 import { integerOption, knownOptions } from "./options.ts";
+import { Outbox } from "./outbox.ts";
 import type { Source } from "./poller.ts";
 import type { Queued } from "./queue_budget.ts";
 import { SharedBytes } from "./shared_bytes.ts";
@@ -26,7 +19,6 @@ import { isDelivered, localAddress, remoteAddress, resetOnClose, shutdownWrite, 
 import { Throttle } from "./throttle.ts";
 import type { Timer } from "./timers.ts";
 import type { Token } from "./token.ts";
-import { WriteQueue } from "./write_queue.ts";
 
 /**
  * `open`: both directions may carry bytes. `ending`: what is queued is sent, nothing is added. `ended`: our stream is
@@ -71,7 +63,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   readonly #sys: Syscalls;
   readonly #settings: ConnectionSettings<T>;
   readonly #onClosed: (connection: Connection<T>, fd: number) => void;
-  readonly #queue: WriteQueue;
+  readonly #outbox: Outbox;
   readonly #fd: number;
   readonly #openedAtMs: number;
   #handlers: ConnectionHandlers<T>;
@@ -88,9 +80,6 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   #isReadPosted = false;
   /** What the user has given back. */
   #unread: Uint8Array | undefined;
-  #corks = 0;
-  /** The kernel has taken less than it was offered: nothing is offered until it has room. */
-  #isBlocked = false;
   /** The loop will call `onFlush`. */
   #isGathered = false;
   /** It is being told of its own readiness, and flushes when that is over: the peer need not wait for all others. */
@@ -106,14 +95,11 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   #finishTimer: Timer | undefined;
   #deadlines: Deadlines | undefined;
   #intake: Throttle | undefined;
-  #outflow: Throttle | undefined;
   #local: Address | undefined;
   #remote: Address | undefined;
   /** What the loop's queue budget counts of this queue. */
   #countedBytes = 0;
   #bytesReceived = 0;
-  #bytesSent = 0;
-  #bytesDropped = 0;
 
   /**
    * Takes `fd`, a connected non-blocking socket, over.
@@ -133,15 +119,14 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     this.#settings = settings;
     this.#handlers = settings.handlers;
     this.#onClosed = onClosed;
-    this.#queue = new WriteQueue(loop.pieces);
+    this.#outbox = new Outbox(loop, fd, settings, () => this.#flush());
     this.#interest = Interest.readable | settings.triggerBits;
     this.#token = this.#register();
     this.#openedAtMs = this.busyAtMs = loop.now;
     settings.idle?.touch(this, this.#openedAtMs);
-    const { timeouts, bytesInPerSecond, bytesOutPerSecond } = settings;
+    const { timeouts, bytesInPerSecond } = settings;
     if (timeouts !== undefined) this.#deadlines = new Deadlines(loop, timeouts, (name) => this.#expire(name));
     if (bytesInPerSecond !== Infinity) this.#intake = new Throttle(loop, bytesInPerSecond, () => this.#readOn());
-    if (bytesOutPerSecond !== Infinity) this.#outflow = new Throttle(loop, bytesOutPerSecond, () => this.#flush());
     loop.leaks?.made(this, fd);
   }
 
@@ -152,7 +137,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** Bytes written that the kernel has not taken yet. Exact at any time. */
   get queuedBytes(): number {
-    return this.#queue.queuedBytes;
+    return this.#outbox.queuedBytes;
   }
 
   /** Bytes received, those that `finish` throws away included. */
@@ -162,12 +147,12 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** Bytes that the kernel took. That the peer has got them is not known. */
   get bytesSent(): number {
-    return this.#bytesSent;
+    return this.#outbox.bytesSent;
   }
 
   /** Bytes that were written in vain: after `end` or `close`, or still queued when the connection was over. */
   get bytesDropped(): number {
-    return this.#bytesDropped;
+    return this.#outbox.bytesDropped;
   }
 
   /** Milliseconds since it began. */
@@ -223,10 +208,9 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   write(chunk: Chunk): boolean {
     const bytes = this.#bytesOf(chunk);
     if (this.#state !== "open") return this.#drop(bytes.byteLength);
-    if (bytes.byteLength >= DIRECT_WRITE_BYTES && this.#mayOffer) this.#sendWith([bytes], chunk instanceof SharedBytes);
-    else if (chunk instanceof SharedBytes) this.#queue.pushShared(bytes);
-    else this.#queue.push(bytes);
-    return this.#written();
+    const { bytesSent } = this.#outbox;
+    this.#outbox.write(bytes, chunk instanceof SharedBytes);
+    return this.#written(bytesSent);
   }
 
   /**
@@ -238,20 +222,20 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     const all = chunks.map((chunk) => this.#bytesOf(chunk));
     const byteLength = all.reduce((sum, bytes) => sum + bytes.byteLength, 0);
     if (this.#state !== "open") return this.#drop(byteLength);
-    if (byteLength >= DIRECT_WRITE_BYTES && this.#mayOffer) this.#sendWith(all, false);
-    else for (const bytes of all) this.#queue.push(bytes);
-    return this.#written();
+    const { bytesSent } = this.#outbox;
+    this.#outbox.writev(all, byteLength);
+    return this.#written(bytesSent);
   }
 
   /** Holds everything that is written back, beyond the turn, until `uncork` was called as often. */
   cork(): void {
-    if (this.#state === "open") this.#corks++;
+    if (this.#state === "open") this.#outbox.cork();
   }
 
   /** Takes one `cork` back; after the last one, what was held is sent at the end of the turn. */
   uncork(): void {
-    if (this.#corks === 0) return;
-    this.#corks--;
+    if (this.#state !== "open") return;
+    this.#outbox.uncork();
     this.#flushLater();
   }
 
@@ -315,7 +299,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   end(chunk?: Chunk): void {
     if (chunk !== undefined) this.write(chunk);
     if (this.#state !== "open") return;
-    this.#corks = 0;
+    this.#outbox.uncork(true);
     this.#advance("ending");
     this.#flushLater();
   }
@@ -350,7 +334,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    */
   close(error?: unknown, reason: CloseReason = "close"): void {
     if (this.#state === "closed") return;
-    this.#offerOnce();
+    this.#outbox.close();
     this.#release(reason, error);
   }
 
@@ -375,7 +359,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    */
   surrender(error?: unknown): number {
     assert(this.#state !== "closed", "a connection that is surrendered has a descriptor");
-    this.#offerOnce();
+    this.#outbox.close();
     this.#forget("overload", error);
     this.#onClosed(this, this.#fd);
     return this.#fd;
@@ -386,13 +370,13 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     this.#isBusy = true;
     this.#onReady(readiness);
     this.#isBusy = false;
-    if (this.#isFlushDue) this.#flushNow();
+    if (this.#isFlushDue) this.#flush();
   }
 
   /** For the loop. */
   onFlush(): void {
     this.#isGathered = false;
-    this.#flushNow();
+    this.#flush();
   }
 
   /** For the loop. */
@@ -411,14 +395,14 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   cutOff(): void {
     this.#cutOff(
       "slow reader",
-      `Cannot keep ${this.#queue.queuedBytes} bytes for a slow peer: all queues of the loop may hold ` +
+      `Cannot keep ${this.#outbox.queuedBytes} bytes for a slow peer: all queues of the loop may hold ` +
         `${this.#loop.queueBudget.maxBytes} (maxQueuedBytes), and this one is the largest`,
     );
   }
 
   #onReady(readiness: number): void {
-    if (this.#isBlocked && readiness & (Readiness.writable | Readiness.hungUp)) {
-      this.#isBlocked = false;
+    if (this.#outbox.isBlocked && readiness & (Readiness.writable | Readiness.hungUp)) {
+      this.#outbox.unblock();
       this.#flush();
     }
     if (this.#state === "closed") return;
@@ -441,54 +425,23 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   }
 
   #drop(byteLength: number): false {
-    this.#bytesDropped += byteLength;
+    this.#outbox.drop(byteLength);
     return false;
   }
 
-  /** Whether the kernel may be offered bytes now. */
-  get #mayOffer(): boolean {
-    return !this.#isBlocked && this.#corks === 0 && this.#outflow === undefined;
-  }
-
-  /** Offers what is queued and `chunks` after it, and queues what the kernel does not take. */
-  #sendWith(chunks: readonly Uint8Array[], areShared: boolean): void {
-    const { sender } = this.#loop;
-    const { queuedBytes } = this.#queue;
-    const sent = queuedBytes === 0 && chunks.length === 1
-      ? sender.sendBytes(this.#fd, chunks[0]!)
-      : sender.sendQueueAnd(this.#fd, this.#queue, chunks);
-    if (sent < 0) {
-      for (const bytes of chunks) this.#drop(bytes.byteLength);
-      return this.#sendFailed(-sent);
-    }
-    const isFull = sent < sender.offeredBytes;
-    this.#queue.consume(Math.min(sent, queuedBytes));
-    let skip = Math.max(0, sent - queuedBytes);
-    for (const bytes of chunks) {
-      const from = Math.min(skip, bytes.byteLength);
-      skip -= from;
-      if (from === bytes.byteLength) continue;
-      if (areShared) this.#queue.pushShared(bytes, from);
-      else this.#queue.push(bytes, from);
-    }
-    this.#noteSent(sent);
-    if (isFull) this.#setBlocked(true);
-  }
-
-  /** Bytes have been queued, or sent. @returns Whether there is room for more. */
-  #written(): boolean {
+  /** Bytes were handed to the outbox, which had sent `sentBefore`. @returns Whether there is room for more. */
+  #written(sentBefore: number): boolean {
     const { highWaterBytes, maxQueuedBytes } = this.#settings;
-    if (this.#queue.queuedBytes >= Math.min(GATHER_MAX_BYTES, highWaterBytes)) this.#offer();
+    if (this.#outbox.queuedBytes >= Math.min(GATHER_MAX_BYTES, highWaterBytes)) this.#outbox.offer();
+    this.#offered(sentBefore);
     if (this.#state !== "open") return false;
-    const { queuedBytes } = this.#queue;
+    const { queuedBytes } = this.#outbox;
     if (queuedBytes > maxQueuedBytes) {
       const message = `Cannot keep ${queuedBytes} bytes for a slow peer: maxQueuedBytes is ${maxQueuedBytes}`;
       this.#cutOff("slow reader", message);
       return false;
     }
-    if (!this.#isBlocked && this.#corks === 0 && (queuedBytes > 0 || this.#isDrainDue)) this.#flushLater();
-    this.#count();
-    if (this.#state !== "open") return false;
+    if ((queuedBytes > 0 || this.#isDrainDue) && !this.#outbox.isHeld) this.#flushLater();
     if (queuedBytes < highWaterBytes) return true;
     this.#isDrainDue = true;
     this.#deadlines?.over(this.#loop.now, true);
@@ -502,69 +455,36 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     this.#loop.flushLater(this);
   }
 
-  #flushNow(): void {
-    this.#isFlushDue = false;
-    if (this.#state !== "closed") this.#flush();
-  }
-
   #flush(): void {
-    this.#offer();
-    if (this.#state !== "closed") this.#drained();
+    this.#isFlushDue = false;
+    if (this.#state === "closed") return;
+    const { bytesSent } = this.#outbox;
+    this.#outbox.offer();
+    this.#offered(bytesSent);
+    if (this.#isClosed) return;
+    if (this.#outbox.queuedBytes > 0 && !this.#outbox.isHeld) this.#flushLater(); // the budget is spent
+    this.#drained();
   }
 
-  /** Sends from the queue until it is empty, the kernel is full, or the budget is spent. Calls no handler. */
-  #offer(): void {
-    const { sender } = this.#loop;
-    let budget = WRITE_BUDGET_BYTES;
-    while (this.#queue.queuedBytes > 0 && !this.#isBlocked && this.#corks === 0) {
-      if (budget <= 0) return this.#flushLater();
-      const most = this.#outflow === undefined ? budget : Math.min(budget, this.#outflow.allowance());
-      if (most === 0) break; // the throttle has us go on
-      const sent = sender.sendQueue(this.#fd, this.#queue, most);
-      if (sent < 0) return this.#sendFailed(-sent);
-      const isShort = sent < sender.offeredBytes;
-      this.#queue.consume(sent);
-      this.#noteSent(sent);
-      budget -= sent;
-      // The kernel is full. Under edge triggering only EAGAIN proves it, and that an edge will come.
-      if (sent === 0 || (isShort && this.#settings.triggerBits === 0)) this.#setBlocked(true);
+  /** The kernel may have been offered bytes by the outbox, which had sent `sentBefore`. Calls no handler. */
+  #offered(sentBefore: number): void {
+    const { errno, isBlocked, bytesSent, queuedBytes } = this.#outbox;
+    if (errno !== 0) return this.#sendFailed(errno);
+    if (bytesSent > sentBefore) {
+      const now = this.#touch();
+      this.#deadlines?.sent(now);
+      if (queuedBytes < this.#settings.highWaterBytes) this.#deadlines?.over(now, false);
     }
-    if (!this.#isBlocked) this.#setBlocked(false);
+    if (isBlocked !== ((this.#interest & Interest.writable) !== 0)) {
+      this.#deadlines?.blocked(this.#loop.now, isBlocked);
+      this.#setInterest(this.#interest ^ Interest.writable);
+    }
     this.#count();
-  }
-
-  /** As much as one call takes, and without a word if it fails: the connection is over. */
-  #offerOnce(): void {
-    if (this.#queue.queuedBytes === 0 || this.#isBlocked) return;
-    const most = this.#outflow === undefined ? WRITE_BUDGET_BYTES : this.#outflow.allowance();
-    if (most === 0) return;
-    const sent = this.#loop.sender.sendQueue(this.#fd, this.#queue, most);
-    if (sent <= 0) return;
-    this.#queue.consume(sent);
-    this.#bytesSent += sent;
-  }
-
-  #noteSent(sent: number): void {
-    if (sent === 0) return;
-    this.#bytesSent += sent;
-    this.#outflow?.take(sent);
-    const now = this.#touch();
-    if (this.#deadlines === undefined) return;
-    this.#deadlines.sent(now);
-    if (this.#queue.queuedBytes < this.#settings.highWaterBytes) this.#deadlines.over(now, false);
-  }
-
-  #setBlocked(isBlocked: boolean): void {
-    this.#isBlocked = isBlocked;
-    if (isBlocked) this.#deadlines?.blocked(this.#loop.now);
-    else this.#deadlines?.unblocked();
-    this.#setInterest(isBlocked ? this.#interest | Interest.writable : this.#interest & ~Interest.writable);
   }
 
   /** Has the loop count what is held back now, and cut off somebody, maybe us, if that is too much. */
   #count(): void {
-    const isHeld = this.#isBlocked || this.#corks > 0 || this.#outflow?.isWaiting === true;
-    const bytes = isHeld ? this.#queue.queuedBytes : 0;
+    const bytes = this.#outbox.isHeld ? this.#outbox.queuedBytes : 0;
     if (bytes === this.#countedBytes) return;
     const before = this.#countedBytes;
     this.#countedBytes = bytes;
@@ -576,25 +496,21 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    * unless nobody reads, as then nobody would ever learn of it.
    */
   #sendFailed(errno: number): void {
+    if (this.#sendError !== undefined) return;
     const error = new SystemError("send", "send", errno);
     if (this.#isPaused || this.#isReadEnded || this.#finish !== undefined) return this.#release("reset", error);
-    this.#dropQueue();
+    this.#outbox.clear();
     this.#sendError = error;
     this.#advance("ended");
-    this.#setBlocked(false);
+    this.#setInterest(this.#interest & ~Interest.writable);
+    this.#count();
     this.#postRead();
-  }
-
-  #dropQueue(): void {
-    this.#drop(this.#queue.queuedBytes);
-    this.#queue.clear();
-    this.#corks = 0;
   }
 
   /** Tells `drain` where it is due, and ends what waited for an empty queue. */
   #drained(): void {
-    if (this.#state === "ending" && this.#queue.queuedBytes === 0) return this.#endStream();
-    if (!this.#isDrainDue || this.#queue.queuedBytes > this.#settings.lowWaterBytes || this.#state !== "open") return;
+    if (this.#state === "ending" && this.#outbox.queuedBytes === 0) return this.#endStream();
+    if (!this.#isDrainDue || this.#outbox.queuedBytes > this.#settings.lowWaterBytes || this.#state !== "open") return;
     this.#isDrainDue = false;
     try {
       this.#watch(this.#handlers.drain?.(this));
@@ -635,7 +551,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
       else if (this.#finish !== undefined && !this.#isReadEnded) this.#discard();
       else this.#settleFailure();
       this.#isBusy = false;
-      if (this.#isFlushDue) this.#flushNow();
+      if (this.#isFlushDue) this.#flush();
     });
   }
 
@@ -772,6 +688,11 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     });
   }
 
+  /** A method, as `#isEnded`. */
+  get #isClosed(): boolean {
+    return this.#state === "closed";
+  }
+
   /** Our stream is over and the descriptor is not released. A method, as the state changes in what is called. */
   get #isEnded(): boolean {
     return this.#state === "ended";
@@ -784,7 +705,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** Ends it for a limit of ours. A stream that is cut short must not look like one that ended. */
   #cutOff(reason: CloseReason, message: string): void {
-    if (this.#queue.queuedBytes > 0) resetOnClose(this.#fd, this.#sys);
+    if (this.#outbox.queuedBytes > 0) resetOnClose(this.#fd, this.#sys);
     this.#release(reason, new ConnectionError(reason, message));
   }
 
@@ -800,9 +721,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     this.#reason = reason;
     this.#error = error;
     this.#unread = undefined;
-    this.#dropQueue();
-    this.#isBlocked = false;
-    this.#outflow?.close();
+    this.#outbox.clear();
     this.#intake?.close();
     this.#deadlines?.close();
     this.#finishTimer?.cancel();

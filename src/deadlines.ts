@@ -68,16 +68,10 @@ export class Deadlines {
     if (this.#blockedMs !== STOPPED) this.#blockedMs = now;
   }
 
-  /** The kernel takes no more. */
-  blocked(now: number): void {
-    if (this.#blockedMs !== STOPPED) return;
-    this.#blockedMs = now;
-    this.#sooner(now, this.#settings.writeTimeoutMs);
-  }
-
-  /** The kernel has taken everything. */
-  unblocked(): void {
-    this.#blockedMs = STOPPED;
+  /** The kernel takes no more, or has taken everything. */
+  blocked(now: number, isBlocked: boolean): void {
+    this.#blockedMs = isBlocked ? now : STOPPED;
+    if (isBlocked) this.#sooner(now, this.#settings.writeTimeoutMs);
   }
 
   /** The queue has reached the high-water mark, or fallen below it. */

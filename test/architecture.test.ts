@@ -59,6 +59,7 @@ const LEVELS: readonly (readonly string[])[] = [
   ],
   ["src/loop.ts"],
   ["src/deadlines.ts", "src/throttle.ts"],
+  ["src/outbox.ts"],
   [
     "src/connection_options.ts",
     "src/connection.ts",

@@ -1,0 +1,171 @@
+import { DIRECT_WRITE_BYTES, WRITE_BUDGET_BYTES } from "./limits.ts";
+import type { EventLoop } from "./loop.ts";
+import type { Sender } from "./sender.ts";
+import { Throttle } from "./throttle.ts";
+import { WriteQueue } from "./write_queue.ts";
+
+/** The part of a connection's settings that is about sending. */
+export interface OutboxSettings {
+  /** `Interest.edge` or 0. */
+  readonly triggerBits: number;
+  /** `Infinity` for no limit. */
+  readonly bytesOutPerSecond: number;
+}
+
+/**
+ * The sending half of a connection: holds what was written, and offers it to the kernel. It tells nobody: after each
+ * call its owner looks at `queuedBytes`, `isBlocked` and `errno`.
+ */
+export class Outbox {
+  readonly #sender: Sender;
+  readonly #queue: WriteQueue;
+  readonly #fd: number;
+  readonly #isEdge: boolean;
+  readonly #throttle: Throttle | undefined;
+  #corks = 0;
+  #isBlocked = false;
+  #errno = 0;
+  #bytesSent = 0;
+  #bytesDropped = 0;
+
+  /** For `fd`, which is borrowed. `goOn` is called when the rate allows more bytes, after it had allowed none. */
+  constructor(loop: EventLoop, fd: number, settings: OutboxSettings, goOn: () => void) {
+    this.#sender = loop.sender;
+    this.#queue = new WriteQueue(loop.pieces);
+    this.#fd = fd;
+    this.#isEdge = settings.triggerBits !== 0;
+    if (settings.bytesOutPerSecond !== Infinity) this.#throttle = new Throttle(loop, settings.bytesOutPerSecond, goOn);
+  }
+
+  /** Bytes written that the kernel has not taken yet. */
+  get queuedBytes(): number {
+    return this.#queue.queuedBytes;
+  }
+
+  /** Bytes that the kernel took. */
+  get bytesSent(): number {
+    return this.#bytesSent;
+  }
+
+  /** Bytes written in vain. */
+  get bytesDropped(): number {
+    return this.#bytesDropped;
+  }
+
+  /** Whether the kernel took less than it was offered: nothing more is offered until `unblock`. */
+  get isBlocked(): boolean {
+    return this.#isBlocked;
+  }
+
+  /** Whether bytes are held back: by the kernel, by a cork, or by the rate. */
+  get isHeld(): boolean {
+    return this.#isBlocked || this.#corks > 0 || this.#throttle?.isWaiting === true;
+  }
+
+  /** Why the kernel refused our bytes for good; 0 while it has not. */
+  get errno(): number {
+    return this.#errno;
+  }
+
+  /** Takes `bytes`. A large chunk is offered at once, without a copy; with `areShared`, what is queued is not copied. */
+  write(bytes: Uint8Array, areShared: boolean): void {
+    if (bytes.byteLength >= DIRECT_WRITE_BYTES && this.#mayOffer) this.#offerWith([bytes], areShared);
+    else if (areShared) this.#queue.pushShared(bytes);
+    else this.#queue.push(bytes);
+  }
+
+  /** Takes `chunks`, in order, which together are `byteLength` bytes. */
+  writev(chunks: readonly Uint8Array[], byteLength: number): void {
+    if (byteLength >= DIRECT_WRITE_BYTES && this.#mayOffer) return this.#offerWith(chunks, false);
+    for (const bytes of chunks) this.#queue.push(bytes);
+  }
+
+  /** Holds everything back until `uncork` was called as often. */
+  cork(): void {
+    this.#corks++;
+  }
+
+  /** @param isForGood Takes all corks back. */
+  uncork(isForGood: boolean = false): void {
+    this.#corks = isForGood ? 0 : Math.max(0, this.#corks - 1);
+  }
+
+  /** The kernel may have room again. */
+  unblock(): void {
+    this.#isBlocked = false;
+  }
+
+  /** Offers what is queued until the kernel is full, or it is all sent, or a turn's budget is spent. */
+  offer(): void {
+    let budget = WRITE_BUDGET_BYTES;
+    while (this.#queue.queuedBytes > 0 && !this.#isBlocked && this.#corks === 0 && budget > 0) {
+      const sent = this.#offerOnce(budget);
+      if (sent < 0) return; // refused, or held to its rate
+      budget -= sent;
+      // The kernel is full. Under edge triggering only EAGAIN proves it, and that an edge will come.
+      this.#isBlocked = sent === 0 || (sent < this.#sender.offeredBytes && !this.#isEdge);
+    }
+  }
+
+  /** Offers what one call takes, corked or not, and forgets the rest. */
+  close(): void {
+    if (this.#queue.queuedBytes > 0 && !this.#isBlocked && this.#errno === 0) this.#offerOnce(WRITE_BUDGET_BYTES);
+    this.clear();
+  }
+
+  /** Forgets what is queued. */
+  clear(): void {
+    this.drop(this.#queue.queuedBytes);
+    this.#queue.clear();
+    this.#corks = 0;
+    this.#isBlocked = false;
+    this.#throttle?.close();
+  }
+
+  /** So many bytes were written in vain. */
+  drop(bytes: number): void {
+    this.#bytesDropped += bytes;
+  }
+
+  get #mayOffer(): boolean {
+    return !this.#isBlocked && this.#corks === 0 && this.#throttle === undefined;
+  }
+
+  /** @returns Bytes sent; less than 0 if there is nothing that may be sent now. */
+  #offerOnce(budget: number): number {
+    const most = this.#throttle === undefined ? budget : Math.min(budget, this.#throttle.allowance());
+    if (most === 0) return -1;
+    const sent = this.#sender.sendQueue(this.#fd, this.#queue, most);
+    if (sent < 0) {
+      this.#errno = -sent;
+      return sent;
+    }
+    this.#throttle?.take(sent);
+    this.#queue.consume(sent);
+    this.#bytesSent += sent;
+    return sent;
+  }
+
+  /** Offers what is queued and `chunks` after it, in one call, and queues what the kernel does not take. */
+  #offerWith(chunks: readonly Uint8Array[], areShared: boolean): void {
+    const { queuedBytes } = this.#queue;
+    const sent = queuedBytes === 0 && chunks.length === 1
+      ? this.#sender.sendBytes(this.#fd, chunks[0]!)
+      : this.#sender.sendQueueAnd(this.#fd, this.#queue, chunks);
+    if (sent < 0) {
+      this.#errno = -sent;
+      for (const bytes of chunks) this.drop(bytes.byteLength);
+      return;
+    }
+    this.#isBlocked = sent < this.#sender.offeredBytes;
+    this.#bytesSent += sent;
+    this.#queue.consume(Math.min(sent, queuedBytes));
+    let skip = Math.max(0, sent - queuedBytes);
+    for (const bytes of chunks) {
+      const from = Math.min(skip, bytes.byteLength);
+      skip -= from;
+      if (areShared) this.#queue.pushShared(bytes, from);
+      else if (from < bytes.byteLength) this.#queue.push(bytes, from);
+    }
+  }
+}
