@@ -249,12 +249,22 @@ describe("connect()", () => {
   test("1,000 at once", () =>
     scene({}, async ({ loop }) => {
       const listener = tcpListener(1_100);
+      let closers = 0;
+      const beforeClose = loop.beforeClose;
+      loop.beforeClose = (task) => {
+        const takeBack = beforeClose.call(loop, task);
+        closers++;
+        return () => {
+          closers--;
+          takeBack();
+        };
+      };
       const signal = new TestSignal();
       const promises = Array.from({ length: 1_000 }, () => connect({ loop, port: portOf(listener), signal }));
       expect(signal.listeners.size).toBe(1_000);
       const { value: connections } = await settled(loop, Promise.all(promises));
       expect(new Set(connections!.map(({ remoteAddress }) => remoteAddress!.transport))).toEqual(new Set(["tcp"]));
-      expect(signal.listeners.size).toBe(0);
+      expect([signal.listeners.size, closers]).toEqual([0, 0]);
       for (const connection of connections!) connection.close();
     }));
 });
@@ -304,6 +314,12 @@ describe("connect() that cannot", () => {
       });
     },
   );
+
+  test("that is over before it was looked at, without an error of the socket, rejects with ENOTCONN", () =>
+    scene({ getpeername: () => failure("ENOTCONN") }, async ({ connect }) => {
+      const { error } = await connect({ port: portOf(tcpListener()) });
+      expect(error).toMatchObject({ code: "ENOTCONN", syscall: "connect" });
+    }));
 
   test.each(["socket", "setsockopt", "getsockopt", "getpeername", "getsockname"] as const)(
     "where %s(2) fails rejects with its error",
@@ -379,14 +395,13 @@ describe("connect() that cannot", () => {
   test("for lack of descriptors beside another attempt waits for that one's", async () => {
     const network = new FakeNetwork();
     network.room = 1;
-    await scene(network.sys, async ({ loop, host, connect }) => {
+    let calls = 0;
+    const socket: Syscalls["socket"] = (...args) => (calls++, network.sys.socket(...args));
+    await scene({ ...network.sys, socket }, async ({ loop, host, connect }) => {
       host.names.set("some.test", ["127.0.0.1", "127.0.0.2", "127.0.0.3"]);
       const promise = connect({ hostname: "some.test", port: 7, attemptDelayMs: 10 });
-      const socket = loop.sys.socket;
-      await turning(loop, () => network.attempts.length === 1, "the first attempt");
-      let calls = 0;
-      Object.assign(loop.sys, { socket: (...args: Parameters<typeof socket>) => (calls++, socket(...args)) });
-      await turning(loop, () => calls === 1, "the second attempt's lack of a descriptor");
+      await turning(loop, () => calls === 2, "the second attempt's lack of a descriptor");
+      expect(network.attempts.length).toBe(1);
       network.answer("127.0.0.1:7", "ECONNREFUSED");
       await turning(loop, () => network.attempts.length === 2, "the second attempt");
       network.answer("127.0.0.2:7");
@@ -601,6 +616,17 @@ describe("connect() ends", () => {
     },
   };
 
+  /** Expects that a loop, if it ran, would park until something happens. */
+  async function expectNoTimers({ loop, host }: Scene): Promise<void> {
+    const running = loop.run();
+    await breathe();
+    host.settle();
+    expect(host.parker.parkedMs).toBe(Infinity);
+    loop.stop();
+    host.settle();
+    await running;
+  }
+
   /** A scene in which a connection is `phase`. */
   async function waiting(
     phase: string,
@@ -620,8 +646,11 @@ describe("connect() ends", () => {
         await breathe();
       }
       await test({ ...scene, promise, resolve });
+      const before = openDescriptors();
       resolve(["127.0.0.1"]); // too late, to no effect
       await breathe();
+      expect(openDescriptors()).toEqual(before);
+      if (!scene.loop.isClosed) await expectNoTimers(scene);
     });
   }
 
