@@ -9,7 +9,7 @@ import { importCopy, removeCopies } from "./support/copies.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 
 // With each set of limits. CONNECTION_PROGRAMS asks for more, with TEST_FILE_ALARM for the seconds they may take.
-const PROGRAMS = Number(process.env.CONNECTION_PROGRAMS ?? 3_000);
+const PROGRAMS = Number(process.env.CONNECTION_PROGRAMS ?? 4_000);
 const TIMEOUT_MS = 300_000 + 20 * PROGRAMS;
 /** A planted bug shows within so many. Each was seen to, with several seeds, within a tenth of it. */
 const PROGRAMS_PER_BUG = 5_000;
@@ -59,7 +59,7 @@ describe.each(["unix", "tcp"] as const)("over %s,", (over) => {
   const BYTES = 21;
   const writes: Action[] = [["write", 7], ["write", 10], ["write text", 3], ["end", 1]];
   const plain: Script = {
-    ...{ allowHalfOpen: false, highWaterBytes: 1, lowWaterBytes: 0 },
+    ...{ allowHalfOpen: false, highWaterBytes: 1, lowWaterBytes: 0, limits: {} },
     ...{ open: [], data: [], drain: [], end: [], close: [], sends: [], receives: [] },
   };
   const program = (trigger: "level" | "edge", script: Partial<Script>): Program => ({

@@ -11,8 +11,11 @@ export const SMALL_LIMITS: readonly Edit[] = Object.entries({
   READ_BUDGET_BYTES: 4 * 1024,
   WRITE_BUDGET_BYTES: 3 * 1024,
   QUEUE_BLOCK_BYTES: 512,
-  DIRECT_WRITE_BYTES: 300,
-  GATHER_MAX_BYTES: 1024,
+  DIRECT_WRITE_BYTES: 256,
+  GATHER_MAX_BYTES: 2 * 1024,
+  VECTOR_PIECES: 3,
+  FREE_BLOCKS_MAX: 2,
+  FREE_PIECES_MAX: 2,
 }).map(([name, bytes]) => ({
   file: "src/limits.ts",
   find: new RegExp(`(?<= ${name}: number = )[^;]+`),
@@ -219,9 +222,8 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
       connection(connection) {
         const { write } = connection;
         connection.write = (chunk) => {
-          if (!(chunk instanceof Uint8Array)) return write.call(connection, chunk);
-          const half = connection.queuedBytes > 0 ? Math.floor(chunk.length / 2) : 0;
-          if (half === 0) return write.call(connection, chunk);
+          const half = chunk instanceof Uint8Array && connection.queuedBytes > 0 ? chunk.byteLength >> 1 : 0;
+          if (!(chunk instanceof Uint8Array) || half === 0) return write.call(connection, chunk);
           write.call(connection, chunk.subarray(half));
           return write.call(connection, chunk.subarray(0, half));
         };
@@ -253,5 +255,85 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
         connection.resume = () => ++resumes === 2 ? undefined : resume.call(connection);
       },
     },
+  },
+  {
+    name: "what is queued last is sent first",
+    edit: {
+      file: "src/write_queue.ts",
+      find: "else this.#tail.next = piece;\n    this.#tail = piece;",
+      replace: "else {\n piece.next = this.#head;\n this.#head = piece;\n return;\n }\n    this.#tail = piece;",
+    },
+  },
+  {
+    name: "a block of the pool is still linked to the next one",
+    edit: { file: "src/write_queue.ts", find: "    block.next = undefined;\n", replace: "" },
+  },
+  {
+    name: "a large chunk that is queued is not copied",
+    edit: { file: "src/write_queue.ts", find: "takePiece(copy, 0)", replace: "takePiece(bytes, at)" },
+  },
+  {
+    name: "what is left after the budget is not sent in the next turn",
+    edit: {
+      file: "src/connection.ts",
+      find: "this.#flushLater(); // the budget is spent",
+      replace: "return; // the budget is spent",
+    },
+  },
+  {
+    name: "what was held by a cork is not sent",
+    edit: {
+      file: "src/connection.ts",
+      find: "    this.#outbox.uncork();\n    this.#flushLater();\n",
+      replace: "    this.#outbox.uncork();\n",
+    },
+  },
+  {
+    name: "a direct write overtakes what is queued",
+    edit: {
+      file: "src/outbox.ts",
+      find: "const sent = queuedBytes === 0 && chunks.length === 1",
+      replace: "const sent = chunks.length === 1",
+    },
+  },
+  {
+    name: "a kernel that was full stays full",
+    edit: { file: "src/connection.ts", find: "      this.#outbox.unblock();\n", replace: "" },
+  },
+  {
+    name: "reading goes on within its budget after pause",
+    edit: {
+      file: "src/connection.ts",
+      find: "return this.#isReading && this.#unread === undefined;",
+      replace: "return this.#unread === undefined;",
+    },
+  },
+  {
+    name: "an edge that came while reading was paused is forgotten",
+    edit: {
+      file: "src/connection.ts",
+      find: "else if (this.#settings.triggerBits !== 0) this.#postRead(); // an edge",
+      replace: "// an edge",
+    },
+  },
+  {
+    name: "bytes that are given back push earlier ones out",
+    edit: {
+      file: "src/connection.ts",
+      find: "if (before !== undefined) all.set(before, bytes.byteLength);",
+      replace: "",
+    },
+  },
+  {
+    name: "what the peer sent before our stream failed is lost",
+    edit: {
+      file: "src/connection.ts",
+      find: "if (this.#isPaused || this.#isReadEnded || this.#finish !== undefined) return this.#release",
+      replace: "return this.#release",
+    },
+  },
+  {
+    name: "an end that comes with the last bytes is not read",
+    edit: { file: "src/connection.ts", find: "if (isShort && !mayHaveEnded) return;", replace: "if (isShort) return;" },
   },
 ];

@@ -11,8 +11,8 @@ export type Cut = number | "whole" | "EINTR" | "EAGAIN" | "ENOBUFS";
 export interface WatchedCalls {
   /** What becomes of the next call. */
   nextCut(call: "send" | "recv"): Cut;
-  /** A send was tried; `bytes` is what the kernel took. */
-  onSend(bytes: number): void;
+  /** A send was tried; `result` is what the kernel took, or `-errno`. */
+  onSend(result: number): void;
   /** The kernel gave `bytes`. */
   onReceive(bytes: number): void;
   /** The stream was ended. */
@@ -33,7 +33,7 @@ export function watchedCalls(watched: (fd: number) => WatchedCalls | undefined):
       const cut = end?.nextCut("send") ?? "whole";
       if (isRefusal(cut)) return -ERRNO[cut][0];
       const sent = real.send(fd, source.subarray(0, cut === "whole" ? length : Math.min(cut, length)), flags);
-      end?.onSend(Math.max(0, sent));
+      end?.onSend(sent);
       return sent;
     },
     sendmsg(fd, message, flags) {
@@ -43,7 +43,7 @@ export function watchedCalls(watched: (fd: number) => WatchedCalls | undefined):
       const sent = cut === "whole"
         ? real.sendmsg(fd, message, flags)
         : withFirst(cut, message, () => real.sendmsg(fd, message, flags));
-      end?.onSend(Math.max(0, sent));
+      end?.onSend(sent);
       return sent;
     },
     recv(fd, target, flags = 0) {

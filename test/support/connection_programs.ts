@@ -1,7 +1,7 @@
 /** Random programs for two ends of a stream. */
 import fc from "fast-check";
 import type { Cut } from "./connection_calls.ts";
-import type { Action, Program, Script, SocketAction, Step } from "./connection_world.ts";
+import type { Action, Limits, Program, Script, SocketAction, Step } from "./connection_world.ts";
 
 /** Around the sizes of blocks, buffers and budgets; the smallest first, towards which a failure shrinks. */
 const sizes: fc.Arbitrary<number> = fc.oneof(
@@ -12,9 +12,14 @@ const sizes: fc.Arbitrary<number> = fc.oneof(
 
 const flow: fc.Arbitrary<Action> = fc.oneof(
   { weight: 8, arbitrary: fc.tuple(fc.constant("write" as const), sizes) },
-  { weight: 1, arbitrary: fc.tuple(fc.constant("write text" as const), sizes) },
+  { weight: 3, arbitrary: fc.tuple(fc.constantFrom("write text", "write shared", "writev"), sizes) },
   { weight: 2, arbitrary: fc.constant(["pause"] as const) },
   { weight: 2, arbitrary: fc.constant(["resume"] as const) },
+  { weight: 1, arbitrary: fc.constant(["cork"] as const) },
+  { weight: 1, arbitrary: fc.constant(["uncork"] as const) },
+  { weight: 2, arbitrary: fc.tuple(fc.constant("unread" as const), sizes) },
+  { weight: 1, arbitrary: fc.constant(["set handlers"] as const) },
+  { weight: 1, arbitrary: fc.tuple(fc.constant("progress" as const), fc.constantFrom(0, 1)) },
 );
 
 const ending: fc.Arbitrary<Action> = fc.oneof(
@@ -22,6 +27,7 @@ const ending: fc.Arbitrary<Action> = fc.oneof(
   { weight: 2, arbitrary: fc.constant(["finish"] as const) },
   { weight: 1, arbitrary: fc.constant(["close"] as const) },
   { weight: 1, arbitrary: fc.constant(["close with an error"] as const) },
+  { weight: 1, arbitrary: fc.constant(["abort"] as const) },
 );
 
 const action: fc.Arbitrary<Action> = fc.oneof({ weight: 12, arbitrary: flow }, { weight: 1, arbitrary: ending });
@@ -63,11 +69,35 @@ function cuts(named: Cut[]): fc.Arbitrary<Cut[]> {
   return fc.array(fc.oneof(fc.constantFrom(...named), fc.constantFrom<Cut[]>(1, 2, 100, 511, 4096)), { maxLength: 8 });
 }
 
+/** `moreBytes` is how far the queue may go beyond the high-water mark. */
+const limits: fc.Arbitrary<Omit<Limits, "maxQueuedBytes"> & { moreBytes?: number }> = fc.oneof(
+  { weight: 12, arbitrary: fc.constant({}) },
+  { weight: 2, arbitrary: fc.record({ moreBytes: fc.constantFrom(0, 1, 100_000) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      slowReaderMs: fc.constantFrom(1_000, 40_000),
+      idleTimeoutMs: fc.constantFrom(1_000, 40_000),
+      readTimeoutMs: fc.constantFrom(1_000, 40_000),
+      writeTimeoutMs: fc.constantFrom(1_000, 40_000),
+      handshakeTimeoutMs: fc.constantFrom(1_000, 40_000),
+    }, { requiredKeys: [] }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      bytesInPerSecond: fc.constantFrom(1_000_000, 100_000, 20_000),
+      bytesOutPerSecond: fc.constantFrom(1_000_000, 100_000, 20_000),
+    }, { requiredKeys: [] }),
+  },
+);
+
 function scripts(isFair: boolean): fc.Arbitrary<Script> {
   return fc.record({
     allowHalfOpen: fc.boolean(),
     highWaterBytes: fc.constantFrom(1024 * 1024, 1, 1000, 20_000, 100_000),
     low: fc.constantFrom("quarter", "nothing", "one less"),
+    limits,
     open: reactions,
     data: fc.array(reactions, { maxLength: 4 }),
     drain: fc.array(reactions, { maxLength: 3 }),
@@ -75,8 +105,9 @@ function scripts(isFair: boolean): fc.Arbitrary<Script> {
     close: reactions,
     sends: isFair ? fairSends : unfairSends,
     receives: isFair ? fairReceives : unfairReceives,
-  }).map(({ low, ...script }) => ({
+  }).map(({ low, limits: { moreBytes, ...limits }, ...script }) => ({
     ...script,
+    limits: moreBytes === undefined ? limits : { ...limits, maxQueuedBytes: script.highWaterBytes + moreBytes },
     lowWaterBytes: low === "quarter"
       ? Math.floor(script.highWaterBytes / 4)
       : low === "nothing"
@@ -131,10 +162,11 @@ export function describeProgram({ over, trigger, buffers, steps, ...scripts }: P
   const lines = [`over ${over}, ${trigger}-triggered, ${buffers} buffers`];
   for (const [name, script] of Object.entries(scripts)) {
     if (script === undefined) continue;
-    const { allowHalfOpen, highWaterBytes, lowWaterBytes, ...lists } = script;
+    const { allowHalfOpen, highWaterBytes, lowWaterBytes, limits, ...lists } = script;
     lines.push(
       `${name}: ${allowHalfOpen ? "may be half open, " : ""}water marks ${lowWaterBytes} and ${highWaterBytes}`,
     );
+    for (const [limit, value] of Object.entries(limits)) lines.push(`  ${limit}: ${value}`);
     for (const [when, list] of Object.entries(lists)) {
       if (list.length > 0) lines.push(`  ${when}: ${JSON.stringify(list)}`);
     }

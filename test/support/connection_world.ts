@@ -8,22 +8,30 @@ import { AF, F, MSG, O, SHUT, SO, SOCK, SOL, TCP } from "../../ffi/constants.ts"
 import { ERRNO, errnoName, expectValue, SystemError } from "../../ffi/errno.ts";
 import { decodeSockaddr, encodeInt, encodeLinger, encodeSockaddr, SOCKADDR_MAX_BYTES } from "../../ffi/layout.ts";
 import { realSyscalls, type Syscalls } from "../../ffi/syscalls.ts";
-import { Connection } from "../../src/connection.ts";
-import { type ConnectionHandlers, resolveConnection } from "../../src/connection_options.ts";
-import { REARM_INTERVAL_MS } from "../../src/limits.ts";
+import { type CloseReason, ConnectionError } from "../../src/close_reason.ts";
+import { type Chunk, Connection } from "../../src/connection.ts";
+import { type ConnectionHandlers, type ConnectionOptions, resolveConnection } from "../../src/connection_options.ts";
+import { FINISH_CHECK_MS, REARM_INTERVAL_MS } from "../../src/limits.ts";
 import { EventLoop } from "../../src/loop.ts";
+import { SharedBytes } from "../../src/shared_bytes.ts";
 import { type Cut, type WatchedCalls, watchedCalls } from "./connection_calls.ts";
 import { ManualHost } from "./hosts.ts";
 
 /** What a connection is made to do, between turns or in a handler. Numbers are bytes. */
 export type Action =
-  | readonly ["write", number]
-  /** As a string. */
-  | readonly ["write text", number]
+  | readonly ["write" | "write text" | "write shared", number]
+  /** In three pieces, one of them empty. */
+  | readonly ["writev", number]
+  | readonly ["cork" | "uncork"]
   /** With a chunk, unless that is empty. */
   | readonly ["end", number]
-  | readonly ["pause" | "resume" | "finish" | "close"]
+  | readonly ["pause" | "resume" | "finish" | "close" | "abort"]
   | readonly ["close with an error"]
+  /** Gives as much of what came last back. */
+  | readonly ["unread", number]
+  /** Counts what is unfinished. */
+  | readonly ["progress", number]
+  | readonly ["set handlers"]
   /** In a handler: it throws, or its promise rejects. */
   | readonly ["throw" | "reject"]
   /** The other end does it, if that is a connection. */
@@ -42,11 +50,26 @@ export type Step =
   | readonly ["peer", Action]
   | readonly ["socket", SocketAction];
 
+/** Limits of a connection. What is absent is unlimited. */
+export type Limits = Pick<
+  ConnectionOptions,
+  | "maxQueuedBytes"
+  | "slowReaderMs"
+  | "idleTimeoutMs"
+  | "readTimeoutMs"
+  | "writeTimeoutMs"
+  | "handshakeTimeoutMs"
+  | "bytesInPerSecond"
+  | "bytesOutPerSecond"
+>;
+
 /** A connection's part. */
 export interface Script {
   readonly allowHalfOpen: boolean;
   readonly highWaterBytes: number;
   readonly lowWaterBytes: number;
+  /** Which the peer may exceed. */
+  readonly limits: Limits;
   /** What its handlers do: `data` and `drain` one entry each time they are called, then nothing. */
   readonly open: readonly Action[];
   readonly data: readonly (readonly Action[])[];
@@ -89,10 +112,11 @@ const STREAM_BYTES_SMALL = 64 * 1024;
 const STILL_TURNS_MAX = 10;
 /** Turns until a world has come to rest. */
 const TURNS_MAX = 20_000;
-/** How long TCP may take over what is under way. */
-const DEADLINE_MS = 5_000;
+/** How long TCP may take over the next of what is under way. */
+const DEADLINE_MS = 2_000;
 /** Time that may be needed for what waits for a clock. */
 const CLOCK_STEPS_MAX = 100;
+const THROTTLED_STEP_MS = 500;
 const MAXSEG_BYTES = 100;
 const FLAGS = SOCK.nonblock | SOCK.cloexec;
 const BUFFER_BYTES = { default: 0, smallest: 1, large: STREAM_BYTES } as const;
@@ -184,11 +208,11 @@ abstract class End {
 
   /** Whether what this end sent may be lost on its way. A Unix socket delivers even what a reset follows. */
   get mayLose(): boolean {
-    return this.isUnclean && this.world.program.over === "tcp";
+    return this.world.program.over === "tcp" && (this.isUnclean || this.other.hasSentLate);
   }
 
   /** Whether this end takes what it is sent, when the world helps. */
-  abstract get isReading(): boolean;
+  abstract get isTaking(): boolean;
 
   /** What is still to happen before the world is at rest. */
   abstract missing(): string | undefined;
@@ -207,7 +231,7 @@ class SocketEnd extends End {
   /** It has read the end of the stream, or an error. */
   #isOver = false;
 
-  get isReading(): boolean {
+  get isTaking(): boolean {
     return this.world.isHelping && !this.isReleased;
   }
 
@@ -255,7 +279,7 @@ class SocketEnd extends End {
   }
 
   missing(): string | undefined {
-    if (!this.isReading || this.#isOver) return undefined;
+    if (!this.isTaking || this.#isOver) return undefined;
     if (this.received < this.other.sent && !this.other.mayLose) return "bytes do not reach the socket";
     const isOver = this.other.hasEnded || this.other.isReleased;
     return isOver ? "the end of the stream does not reach the socket" : undefined;
@@ -277,7 +301,7 @@ class SocketEnd extends End {
     this.note(errno === 0 ? "received the end of the stream" : `received ${name(errno)}`);
     if (errno !== 0 && !this.mayFail) this.fail(`receiving failed with ${name(errno)}`);
     if (errno === 0 && !other.hasEnded && !this.mayFail) this.fail("the stream ended before its time");
-    if (!other.mayLose && !this.hasSentLate && this.received !== other.sent) {
+    if (!other.mayLose && this.received !== other.sent) {
       this.fail(`${other.sent - this.received} bytes were lost before the end of the stream`);
     }
   }
@@ -295,6 +319,11 @@ const RANK = { open: 0, ending: 1, ended: 2, closed: 3 } as const;
 class ConnectionEnd extends End implements WatchedCalls {
   readonly connection: Connection;
   readonly #script: Script;
+  readonly #sabotage: Sabotage;
+  /** Bytes that were written, also in vain. */
+  #offered = 0;
+  /** Bytes in its queue when the descriptor was closed. */
+  #queuedAtLast = 0;
   #sends = 0;
   #receives = 0;
   #datas = 0;
@@ -304,37 +333,49 @@ class ConnectionEnd extends End implements WatchedCalls {
   #isEndTold = false;
   #isCloseTold = false;
   #isPaused = false;
+  /** When the descriptor was closed. */
+  #wasPaused = false;
   /** `write` said false, and `drain` has not followed. */
   #isDrainDue = false;
   #isFinishing = false;
   #hasCalledEnd = false;
+  /** The kernel refused our stream. */
+  #hasSendFailed = false;
+  #corks = 0;
+  /** Of the handlers that are told. */
+  #generation = 0;
   #isLingerZero = false;
   /** Who closed it on purpose, and with what. */
-  #closedWith: { readonly error: unknown } | undefined;
+  #closedWith: { readonly error: unknown; readonly reason: CloseReason } | undefined;
   /** What promises of handlers were rejected with. */
   readonly #rejections: unknown[] = [];
 
   constructor(world: World, name: string, fd: number, from: number, script: Script, sabotage: Sabotage) {
     super(world, name, fd, from);
     this.#script = script;
-    const { allowHalfOpen, highWaterBytes, lowWaterBytes } = script;
+    this.#sabotage = sabotage;
+    const { allowHalfOpen, highWaterBytes, lowWaterBytes, limits } = script;
     const { loop, program: { trigger } } = world;
-    const handlers = this.#handlers();
     const settings = resolveConnection(
-      { trigger, allowHalfOpen, highWaterBytes, lowWaterBytes },
-      { ...handlers, ...sabotage.handlers?.(handlers) },
+      { trigger, allowHalfOpen, highWaterBytes, lowWaterBytes, ...limits },
+      this.#handlers(),
       (error) => loop.report(error),
     );
     this.connection = new Connection(loop, fd, settings);
     sabotage.connection?.(this.connection);
   }
 
+  get isThrottled(): boolean {
+    const { bytesInPerSecond, bytesOutPerSecond } = this.#script.limits;
+    return bytesInPerSecond !== undefined || bytesOutPerSecond !== undefined;
+  }
+
   get isFinishing(): boolean {
     return this.#isFinishing && this.connection.state !== "closed";
   }
 
-  get isReading(): boolean {
-    return this.connection.state !== "closed" && !this.#isPaused && !this.#isFinishing;
+  get isTaking(): boolean {
+    return this.connection.state !== "closed" && (this.#isFinishing || !this.#isPaused);
   }
 
   /** Returns whether the handler is to reject. */
@@ -343,23 +384,33 @@ class ConnectionEnd extends End implements WatchedCalls {
     const { state } = connection;
     switch (action[0]) {
       case "write":
-      case "write text": {
+      case "write text":
+      case "write shared":
+      case "writev": {
         const chunk = this.#chunk(action[1]);
+        this.#offered += chunk.byteLength;
         if (state === "open") this.written += chunk.byteLength;
-        const hasRoom = connection.write(action[0] === "write" ? chunk : Buffer.from(chunk).toString("latin1"));
+        const hasRoom = action[0] === "writev"
+          ? connection.writev(inPieces(chunk))
+          : connection.write(CHUNKS[action[0]](chunk));
         chunk.fill(0); // the caller's own again
-        this.note("write", chunk.byteLength, "said", hasRoom, "queued", connection.queuedBytes);
+        this.note(action[0], chunk.byteLength, "said", hasRoom, "queued", connection.queuedBytes);
         const { highWaterBytes } = this.#script;
         if (hasRoom !== (connection.state === "open" && connection.queuedBytes < highWaterBytes)) {
           this.fail(`write said ${hasRoom} with ${connection.queuedBytes} bytes queued`);
         }
         if (!hasRoom && connection.state === "open") this.#isDrainDue = true;
+        if (connection.state === "open" && connection.queuedBytes > (this.#script.limits.maxQueuedBytes ?? Infinity)) {
+          this.fail(`keeps ${connection.queuedBytes} bytes`);
+        }
         break;
       }
       case "end": {
         const chunk = this.#chunk(action[1]);
+        this.#offered += chunk.byteLength;
         if (state === "open") this.written += chunk.byteLength;
         if (state === "open") this.#hasCalledEnd = true;
+        this.#corks = 0;
         this.note("end", chunk.byteLength);
         if (chunk.byteLength > 0) connection.end(chunk);
         else connection.end();
@@ -373,11 +424,16 @@ class ConnectionEnd extends End implements WatchedCalls {
         connection.pause();
         break;
       case "resume":
-        this.resume();
+        // The timeouts of one that is over are not to begin anew.
+        if (state === "closed") break;
+        this.note("resume");
+        this.#isPaused = false;
+        connection.resume();
         break;
       case "finish":
         this.note("finish");
-        this.#isFinishing = true;
+        if (state !== "closed") this.#isFinishing = true;
+        this.#corks = 0;
         connection.finish();
         if (connection.state === "open") this.fail("is open after finish()");
         break;
@@ -385,11 +441,46 @@ class ConnectionEnd extends End implements WatchedCalls {
       case "close with an error": {
         const error = action[0] === "close" ? undefined : new Error("of close()");
         this.note(action[0]);
-        if (state !== "closed") this.#closedWith = { error };
+        if (state !== "closed") this.#closedWith = { error, reason: "close" };
         connection.close(error);
         if (connection.state !== "closed") this.fail(`is ${connection.state} after close()`);
         break;
       }
+      case "abort":
+        this.note("abort");
+        if (state !== "closed") this.#closedWith = { error: undefined, reason: "abort" };
+        connection.abort();
+        if (connection.state !== "closed") this.fail(`is ${connection.state} after abort()`);
+        break;
+      case "cork":
+        this.note("cork");
+        if (state === "open") this.#corks++;
+        connection.cork();
+        break;
+      case "uncork":
+        this.note("uncork");
+        this.#corks = Math.max(0, this.#corks - 1);
+        connection.uncork();
+        break;
+      case "unread": {
+        // Nothing is delivered any more after these.
+        if (state === "closed" || this.#isEndTold || this.#isFinishing) break;
+        const count = Math.min(action[1], this.received);
+        this.note("unread", count);
+        this.received -= count;
+        const bytes = Uint8Array.from(this.other.pattern(this.received, this.received + count));
+        connection.unread(bytes);
+        bytes.fill(0); // the caller's own again
+        break;
+      }
+      case "progress":
+        connection.progress(action[1]);
+        break;
+      case "set handlers":
+        this.note("set handlers");
+        this.#generation++;
+        connection.setHandlers(this.#handlers());
+        break;
       case "throw":
         throw new Error("of a handler");
       case "reject":
@@ -402,10 +493,12 @@ class ConnectionEnd extends End implements WatchedCalls {
     return false;
   }
 
-  resume(): void {
-    this.note("resume");
-    this.#isPaused = false;
-    this.connection.resume();
+  /** What a handler has held up goes on. Returns whether there was anything. */
+  help(): boolean {
+    if (this.connection.state === "closed" || (!this.#isPaused && this.#corks === 0)) return false;
+    while (this.#corks > 0) this.act(["uncork"]);
+    if (this.#isPaused) this.act(["resume"]);
+    return true;
   }
 
   /** What must always hold. */
@@ -413,8 +506,13 @@ class ConnectionEnd extends End implements WatchedCalls {
     const { state, queuedBytes } = this.connection;
     if (RANK[state] < this.#rank) this.fail(`became ${state} again`);
     this.#rank = RANK[state];
-    const queued = state === "closed" ? 0 : this.written - this.sent;
+    const queued = state === "closed" || this.#hasSendFailed ? 0 : this.written - this.sent;
     if (queuedBytes !== queued) this.fail(`queuedBytes is ${queuedBytes}, ${queued} bytes are queued`);
+    const { bytesSent, bytesReceived, bytesDropped } = this.connection;
+    const dropped = this.#offered - this.sent - queuedBytes;
+    if (bytesDropped !== dropped) this.fail(`bytesDropped is ${bytesDropped}, ${dropped} bytes were dropped`);
+    if (bytesSent !== this.sent) this.fail(`bytesSent is ${bytesSent}, ${this.sent} bytes were sent`);
+    if (bytesReceived !== this.taken) this.fail(`bytesReceived is ${bytesReceived}, ${this.taken} bytes were received`);
     if (this.connection.isPaused !== this.#isPaused) this.fail(`isPaused is ${this.connection.isPaused}`);
     if (state === "closed" && !this.isReleased) this.fail("is closed but has its descriptor");
     if (state !== "closed" && this.isReleased) this.fail(`is ${state} without its descriptor`);
@@ -426,9 +524,10 @@ class ConnectionEnd extends End implements WatchedCalls {
     if (!this.#isOpenTold) return "open is not told";
     if (state === "closed") return this.#isCloseTold ? undefined : "close is not told";
     if (this.#rejections.length > 0) return "a rejected promise of a handler does not close";
+    if (this.#hasSendFailed && !this.#isPaused) return "does not close after its stream has failed";
     if (other.isUnclean && !this.#isPaused) return "the peer's reset is not noticed";
-    if (other.isReleased && queuedBytes > 0) return "bytes are queued for a peer that has gone";
-    if (other.isReading) {
+    if (other.isReleased && queuedBytes > 0 && this.#corks === 0) return "bytes are queued for a peer that has gone";
+    if (other.isTaking && this.#corks === 0) {
       if (queuedBytes > 0) return "queued bytes are not sent";
       if (state === "ending") return "the stream is not ended";
       if (this.#isFinishing) return "finish() does not close";
@@ -436,7 +535,7 @@ class ConnectionEnd extends End implements WatchedCalls {
     }
     if (this.#isEndTold && state === "ended") return "does not close though both streams have ended";
     if (this.#isDrainDue && state === "open" && queuedBytes <= this.#script.lowWaterBytes) return "drain is not told";
-    if (this.isReading && !this.#isEndTold) {
+    if (!this.#isPaused && !this.#isFinishing && !this.#isEndTold) {
       if (this.received < other.sent) return "bytes are not delivered";
       if (other.hasEnded) return "end is not told";
     }
@@ -455,10 +554,12 @@ class ConnectionEnd extends End implements WatchedCalls {
     return cut;
   }
 
-  onSend(bytes: number): void {
+  onSend(result: number): void {
     if (this.other.isReleased) this.hasSentLate = true;
-    this.sent += bytes;
-    if (bytes > 0) this.world.progress++;
+    if (result < 0 && result !== -ERRNO.EAGAIN[0]) this.#hasSendFailed = true;
+    if (result <= 0) return;
+    this.sent += result;
+    this.world.progress++;
     if (this.sent > this.written) this.fail(`sent ${this.sent} bytes of ${this.written}`);
   }
 
@@ -478,6 +579,8 @@ class ConnectionEnd extends End implements WatchedCalls {
   }
 
   onRelease(): void {
+    this.#wasPaused = this.#isPaused;
+    this.#queuedAtLast = this.written - this.sent;
     this.released(this.#isLingerZero);
   }
 
@@ -489,22 +592,28 @@ class ConnectionEnd extends End implements WatchedCalls {
     return chunk;
   }
 
-  #handlers(): Required<ConnectionHandlers> {
+  #handlers(): ConnectionHandlers {
+    const handlers = this.#toldHandlers(this.#generation);
+    return { ...handlers, ...this.#sabotage.handlers?.(handlers) };
+  }
+
+  /** @param generation Of these. */
+  #toldHandlers(generation: number): Required<ConnectionHandlers> {
     const script = this.#script;
     return {
       open: () =>
-        this.#told("open", script.open, () => {
+        this.#told(generation, "open", script.open, () => {
           if (this.#isOpenTold) this.fail("open is told twice");
           this.#isOpenTold = true;
         }),
       data: (_, bytes) =>
-        this.#told(`data ${bytes.byteLength}`, script.data[this.#datas++], () => {
+        this.#told(generation, `data ${bytes.byteLength}`, script.data[this.#datas++], () => {
           this.#checkReading("data");
           if (bytes.byteLength === 0) this.fail("data is told of nothing");
           this.receive(bytes);
         }),
       drain: () =>
-        this.#told("drain", script.drain[this.#drains++], () => {
+        this.#told(generation, "drain", script.drain[this.#drains++], () => {
           const { state, queuedBytes } = this.connection;
           if (!this.#isDrainDue) this.fail("drain is told though write did not say false");
           if (state !== "open") this.fail(`drain is told to a connection that is ${state}`);
@@ -512,7 +621,7 @@ class ConnectionEnd extends End implements WatchedCalls {
           this.#isDrainDue = false;
         }),
       end: () =>
-        this.#told("end", script.end, () => {
+        this.#told(generation, "end", script.end, () => {
           this.#checkReading("end");
           if (!this.other.hasEnded) this.fail("end is told though the peer's stream has not ended");
           if (this.received !== this.other.sent && !this.other.mayLose) {
@@ -520,19 +629,20 @@ class ConnectionEnd extends End implements WatchedCalls {
           }
           this.#isEndTold = true;
         }),
-      close: (_, error) =>
-        this.#told(`close ${error ?? ""}`, script.close, () => {
+      close: (_, error, reason) =>
+        this.#told(generation, `close (${reason}) ${error ?? ""}`, script.close, () => {
           this.#isCloseTold = true;
-          this.#checkClose(error);
+          this.#checkClose(error, reason);
         }),
     } as Required<ConnectionHandlers>;
   }
 
   /** Checks that `event` may be told, and reacts to it. */
-  #told(event: string, actions: readonly Action[] = [], check: () => void): unknown {
+  #told(generation: number, event: string, actions: readonly Action[] = [], check: () => void): unknown {
     const { world } = this;
     this.note("is told", event);
     world.progress++;
+    if (generation !== this.#generation) this.fail(`${event} is told to handlers that were replaced`);
     if (this.#isCloseTold) this.fail(`${event} is told after close`);
     if (event !== "open" && !this.#isOpenTold) this.fail(`${event} is told before open`);
     if (world.telling !== undefined) this.fail(`${event} is told inside of ${world.telling}`);
@@ -553,7 +663,7 @@ class ConnectionEnd extends End implements WatchedCalls {
     } catch (error) {
       this.note("throws", (error as Error).message);
       if (this.#isCloseTold) world.expectedErrors++;
-      else if (this.connection.state !== "closed") this.#closedWith = { error };
+      else if (this.connection.state !== "closed") this.#closedWith = { error, reason: "handler error" };
       throw error;
     } finally {
       world.telling = undefined;
@@ -567,24 +677,66 @@ class ConnectionEnd extends End implements WatchedCalls {
     if (this.connection.state === "closed") this.fail(`${event} is told to a closed connection`);
   }
 
-  #checkClose(error: unknown): void {
+  #checkClose(error: unknown, reason: CloseReason): void {
     const { other } = this;
     if (this.connection.state !== "closed") this.fail(`close is told to a connection that is ${this.connection.state}`);
     if (this.#closedWith !== undefined) {
       if (error !== this.#closedWith.error) this.fail(`close is told with ${error}, not ${this.#closedWith.error}`);
+      if (reason !== this.#closedWith.reason) this.fail(`the reason is "${reason}", not "${this.#closedWith.reason}"`);
       return;
     }
-    if (this.#rejections.includes(error)) return;
+    if (this.#rejections.includes(error)) {
+      if (reason !== "handler error") this.fail(`the reason is "${reason}", though a handler's promise was rejected`);
+      return;
+    }
     if (error === undefined) {
       const haveBothEnded = this.#isEndTold && (this.#hasCalledEnd || !this.#script.allowHalfOpen);
       if (!haveBothEnded && !this.#isFinishing && !other.isReleased) this.fail("closed for no reason");
       if (this.sent !== this.written && !other.isReleased) this.fail(`dropped ${this.written - this.sent} bytes`);
+      const expected = this.#isFinishing ? "close" : "end";
+      // Where the peer has gone meanwhile, either will do.
+      const isEither = this.#isFinishing && other.isReleased && reason === "end";
+      if (reason !== expected && !isEither) this.fail(`the reason is "${reason}", not "${expected}"`);
+    } else if (error instanceof ConnectionError) {
+      return this.#checkLimit(reason);
     } else if (!(error instanceof SystemError) || !this.mayFail) {
       this.fail(`closed with ${error}`);
+    } else if (reason !== "reset") {
+      this.fail(`the reason is "${reason}", not "reset"`);
     }
-    const isExcused = other.mayLose || this.hasSentLate || this.#isPaused || this.#isFinishing;
+    const isExcused = other.mayLose || this.#wasPaused || this.#isFinishing;
     if (this.received !== other.sent && !isExcused) this.fail(`lost ${other.sent - this.received} bytes of the peer`);
   }
+
+  /** Checks that a limit was exceeded, as well as can be told from here. */
+  #checkLimit(reason: CloseReason): void {
+    const { highWaterBytes, limits } = this.#script;
+    const { maxQueuedBytes = Infinity, slowReaderMs = Infinity } = limits;
+    const { elapsedMs } = this.world;
+    if (reason === "slow reader") {
+      const isSlow = elapsedMs >= slowReaderMs && this.#queuedAtLast >= highWaterBytes;
+      if (!isSlow && this.#queuedAtLast <= maxQueuedBytes) this.fail(`cut off with ${this.#queuedAtLast} bytes queued`);
+    } else if (reason !== "timeout") {
+      this.fail(`the reason is "${reason}", though a limit was exceeded`);
+    } else if (!TIMEOUTS.some((name) => elapsedMs >= (limits[name] ?? Infinity))) {
+      this.fail(`timed out after ${elapsedMs} ms`);
+    }
+  }
+}
+
+/** Ours. */
+const TIMEOUTS = ["idleTimeoutMs", "readTimeoutMs", "writeTimeoutMs", "handshakeTimeoutMs"] as const;
+
+/** The forms in which one chunk may be written. */
+const CHUNKS: Record<"write" | "write text" | "write shared", (chunk: Uint8Array) => Chunk> = {
+  "write": (chunk) => chunk,
+  "write text": (chunk) => Buffer.from(chunk).toString("latin1"),
+  "write shared": (chunk) => new SharedBytes(chunk),
+};
+
+function inPieces(chunk: Uint8Array): Chunk[] {
+  const half = chunk.byteLength >> 1;
+  return [chunk.subarray(0, half), "", CHUNKS["write shared"](chunk.subarray(half))];
 }
 
 /** One run. */
@@ -603,6 +755,7 @@ export class World {
   /** What close handlers threw. */
   expectedErrors = 0;
   readonly #host: ManualHost = new ManualHost();
+  readonly #startedAtMs: number = this.#host.clockMs;
   readonly #errors: unknown[] = [];
   readonly #ends: readonly [ConnectionEnd, ConnectionEnd | SocketEnd];
   #failure: Error | undefined;
@@ -627,6 +780,11 @@ export class World {
 
   #connections: readonly ConnectionEnd[] = [];
 
+  /** What the clock has moved since it began. */
+  get elapsedMs(): number {
+    return this.#host.clockMs - this.#startedAtMs;
+  }
+
   otherThan(end: End): End {
     return end === this.#ends[0] ? this.#ends[1] : this.#ends[0];
   }
@@ -639,7 +797,7 @@ export class World {
       await this.#step(step);
       this.#check();
     }
-    const [ours, peer] = this.#ends;
+    const [, peer] = this.#ends;
     this.trace.push(["at rest"]);
     await this.#rest();
     this.trace.push(["with readers"]);
@@ -649,11 +807,6 @@ export class World {
     if (peer instanceof SocketEnd) peer.act(["shutdown"]);
     for (const end of this.#connections) end.act(["end", 0]);
     await this.#rest();
-    if (this.#connections.every((end) => end.isFinishing)) {
-      this.trace.push(["cut off, as neither reads any more"]);
-      ours.act(["close"]);
-      await this.#rest();
-    }
     for (const end of this.#connections) if (!end.isReleased) end.fail("does not close");
     if (this.loop.poller.size !== 1) this.fail(`${this.loop.poller.size - 1} connections are still watched`);
     if (this.#errors.length !== this.expectedErrors) this.fail(`onError was handed ${this.#errors.join(", ")}`);
@@ -711,31 +864,32 @@ export class World {
       still = hasHappened && !hasProgressed ? still + 1 : 0;
       if (still > STILL_TURNS_MAX || turns > TURNS_MAX) this.fail("the loop spins");
       quiet = hasHappened || hasProgressed ? 0 : quiet + 1;
+      if (hasProgressed) deadline = clockSteps = 0;
       if (quiet < 2) continue;
-      if (this.#resume()) continue;
+      if (this.isHelping && this.#connections.filter((end) => end.help()).length > 0) continue;
       const missing = this.#missing();
       if (missing === undefined) return;
-      if (this.#isWaitingForClock() && clockSteps++ < CLOCK_STEPS_MAX) {
-        this.#host.clockMs += REARM_INTERVAL_MS;
-        continue;
+      const clockStepMs = this.#clockStepMs();
+      if (this.program.over === "unix") {
+        // Without a clock, what is not there now never comes.
+        if (clockStepMs === 0 || clockSteps++ === CLOCK_STEPS_MAX) this.fail(missing);
+      } else {
+        deadline ||= performance.now() + DEADLINE_MS;
+        if (performance.now() > deadline) this.fail(missing);
+        this.loop.turn(1);
       }
-      if (this.program.over === "unix") this.fail(missing); // what is not there now never comes
-      deadline ||= performance.now() + DEADLINE_MS;
-      if (performance.now() > deadline) this.fail(missing);
-      this.loop.turn(1);
+      this.#host.clockMs += clockStepMs;
     }
   }
 
-  /** A connection that a handler paused is resumed, where the world helps. */
-  #resume(): boolean {
-    if (!this.isHelping) return false;
-    const paused = this.#connections.filter(({ connection }) => connection.isPaused && connection.state !== "closed");
-    for (const end of paused) end.resume();
-    return paused.length > 0;
-  }
-
-  #isWaitingForClock(): boolean {
-    return this.isUnfair && this.program.trigger === "edge";
+  /**
+   * How much time has to pass before anything can happen: until sources are armed anew, a rate lets bytes pass, or a
+   * finish is looked at.
+   */
+  #clockStepMs(): number {
+    if (this.isUnfair && this.program.trigger === "edge") return REARM_INTERVAL_MS;
+    if (this.#connections.some(({ isThrottled }) => isThrottled)) return THROTTLED_STEP_MS;
+    return this.#connections.some(({ isFinishing }) => isFinishing) ? FINISH_CHECK_MS : 0;
   }
 
   #missing(): string | undefined {
