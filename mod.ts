@@ -18,6 +18,7 @@
 export { SystemError } from "./ffi/errno.ts";
 export { ResolveError, UnavailableError, type UnavailableReason } from "./ffi/host.ts";
 export { Acceptor, type AcceptorHandlers, type AcceptorOptions } from "./src/acceptor.ts";
+export type { AdmissionHandlers, AdmissionOptions } from "./src/admission.ts";
 export { type Address, formatAddress, type TcpAddress, type UnixAddress } from "./src/address.ts";
 export { AssertionError } from "./src/assert.ts";
 export { type CloseReason, ConnectionError } from "./src/close_reason.ts";

@@ -65,3 +65,8 @@ export function createAcceptCounters(): AcceptCounters {
     lostBySlack: 0,
   };
 }
+
+/** Adds each of `counters` to that of `sum`. */
+export function addAcceptCounters(sum: AcceptCounters, counters: AcceptCounters): void {
+  for (const name of Object.keys(counters) as (keyof AcceptCounters)[]) sum[name] += counters[name];
+}

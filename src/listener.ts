@@ -15,6 +15,8 @@ export interface ListenerInfo {
    * A port from the kernel would change, and without the option listen(2) fails while a client is connected.
    */
   readonly canResetQueue: boolean;
+  /** Where it is, for the text of errors. */
+  readonly url?: string;
 }
 
 /** What can be asked about a listener and its queue when accept4(2) has failed: errno alone decides nothing for good. */
@@ -25,15 +27,18 @@ export class Listener implements ListenerInfo {
   readonly backlog: number;
   /** See {@linkcode ListenerInfo}. */
   readonly canResetQueue: boolean;
+  /** See {@linkcode ListenerInfo}. */
+  readonly url: string | undefined;
   readonly #sys: Syscalls;
   readonly #tcpInfo: Uint8Array = new Uint8Array(new ArrayBuffer(TCP_INFO_BYTES));
   readonly #pollSet: PollSet = new PollSet(1);
 
   /** Makes no call yet. */
-  constructor({ fd, backlog, canResetQueue }: ListenerInfo, sys: Syscalls) {
+  constructor({ fd, backlog, canResetQueue, url }: ListenerInfo, sys: Syscalls) {
     this.fd = fd;
     this.backlog = backlog;
     this.canResetQueue = canResetQueue;
+    this.url = url;
     this.#sys = sys;
   }
 

@@ -1,8 +1,7 @@
 import type { Coordinator } from "./coordinator.ts";
-import type { AcceptCounters } from "./counters.ts";
+import { type AcceptCounters, createAcceptCounters } from "./counters.ts";
 import { descriptorLimit } from "./descriptors.ts";
 import { Episode, type OverloadCause, type OverloadEvent } from "./episode.ts";
-import type { Listener } from "./listener.ts";
 import type { Ending, EventLoop } from "./loop.ts";
 import type { Room } from "./room.ts";
 import type { Timer } from "./timers.ts";
@@ -10,14 +9,16 @@ import type { Timer } from "./timers.ts";
 /** How often an episode is looked after. */
 const TICK_MS = 250;
 
-/** What an {@linkcode OverloadWatch} looks at. */
+/** What an {@linkcode OverloadWatch} looks at: a server, over all of its listeners. */
 export interface Watched {
-  /** Whose queue it is. */
-  readonly listener: Listener;
+  /** Clients in the backlogs now; `undefined` where the kernel does not tell. */
+  readonly waiting: number | undefined;
+  /** Whether there is a client in any backlog. */
+  readonly isSomebodyWaiting: boolean;
   /** Who has room, or not. */
   readonly room: Room;
   /** What has been done. */
-  readonly counters: AcceptCounters;
+  readonly counters: Readonly<AcceptCounters>;
   /** Whose reserve is restored. */
   readonly coordinator: Coordinator;
 }
@@ -30,7 +31,7 @@ export class OverloadWatch implements Ending {
   readonly #episode: Episode = new Episode();
   #timer: Timer | undefined;
   /** Figures at the start of the episode. */
-  #before: AcceptCounters;
+  #before: Readonly<AcceptCounters> = createAcceptCounters();
   #isClosed = false;
 
   /** `tell` is user code; what it throws goes to the loop's `onError`. */
@@ -38,7 +39,6 @@ export class OverloadWatch implements Ending {
     this.#loop = loop;
     this.#watched = watched;
     this.#tell = tell;
-    this.#before = watched.counters;
   }
 
   /** Whether an episode is under way. */
@@ -46,11 +46,14 @@ export class OverloadWatch implements Ending {
     return this.#episode.isActive;
   }
 
-  /** There is too little of `cause` for somebody. Called before what is done about it is counted. */
-  trouble(cause: OverloadCause, now: number): void {
+  /**
+   * There is too little of `cause` for somebody. Called before what is done about it is counted. An episode that begins
+   * is counted in `counters`, which are a part of those that are watched.
+   */
+  trouble(cause: OverloadCause, counters: AcceptCounters, now: number): void {
     if (!this.#episode.trouble(cause, now)) return;
     this.#before = { ...this.#watched.counters };
-    this.#watched.counters.episodes++;
+    counters.episodes++;
     this.#timer = this.#loop.setTimer(TICK_MS, this.#lookAfter);
     // At the end of the turn: no user code runs while clients are refused, and the event counts all of this turn's.
     this.#loop.afterTurn(this);
@@ -68,9 +71,9 @@ export class OverloadWatch implements Ending {
   }
 
   readonly #lookAfter = (): void => {
-    const { coordinator, listener, room } = this.#watched;
+    const { coordinator, room } = this.#watched;
     room.lookAtLimit();
-    const isWaiting = coordinator.isPaused && listener.isSomebodyWaiting;
+    const isWaiting = coordinator.isPaused && this.#watched.isSomebodyWaiting;
     const due = this.#episode.due(this.#loop.now, isWaiting);
     if (coordinator.tryLock()) {
       // Files of its own are for afterwards: while clients are shed, slots are retaken faster than they are mended.
@@ -83,14 +86,14 @@ export class OverloadWatch implements Ending {
   };
 
   #report(kind: OverloadEvent["kind"]): void {
-    const { listener, room, counters, coordinator: { reserve } } = this.#watched;
+    const { waiting, room, counters, coordinator: { reserve } } = this.#watched;
     const since = (name: keyof AcceptCounters) => counters[name] - this.#before[name];
     const event = this.#episode.event(kind, this.#loop.now, {
       served: since("accepted"),
       refused: since("refused") + since("shed"),
       reaped: since("reaped"),
       pauses: since("pauses"),
-      waiting: listener.waiting,
+      waiting,
       connections: room.connections,
       limit: descriptorLimit(this.#loop.sys),
       headroom: room.headroom,

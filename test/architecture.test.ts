@@ -64,11 +64,13 @@ const LEVELS: readonly (readonly string[])[] = [
     "src/connection_options.ts",
     "src/connection.ts",
     "src/overload_watch.ts",
+    "src/accept_pause.ts",
+    "src/admission.ts",
     "src/acceptor.ts",
     "src/attempt.ts",
     "src/connector.ts",
   ],
-  ["src/server.ts"],
+  ["src/server_listener.ts", "src/server.ts"],
   ["mod.ts"],
 ];
 

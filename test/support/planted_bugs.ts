@@ -24,7 +24,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: "the listener is not posted again after the budget",
     file: "src/acceptor.ts",
-    find: "    this.#loop.post(this.#accept);\n",
+    find: "    this.loop.post(this.#accept);\n",
     replace: "",
   },
   {
@@ -35,8 +35,8 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   },
   {
     name: "a release is not noticed",
-    file: "src/acceptor.ts",
-    find: "    if (this.#isSuspended || this.#coordinator.isPaused) this.#coordinator.resume();\n",
+    file: "src/admission.ts",
+    find: "    if (this.pause.isActive || this.coordinator.isPaused) this.coordinator.resume();\n",
     replace: "",
   },
   {
