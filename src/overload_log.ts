@@ -8,14 +8,14 @@ const INTERVAL_MS = 60_000;
  * a disk. What is withheld is counted in the next line.
  */
 export class OverloadLog {
-  readonly #where: string;
+  readonly #where: () => string;
   readonly #write: (line: string) => void;
   /** When the last lines were written. */
   readonly #writtenAtMs: number[] = [];
   #withheld = 0;
 
-  /** `where` is the server's address; `write` takes one line. */
-  constructor(where: string, write: (line: string) => void) {
+  /** `where` names the server; `write` takes one line. */
+  constructor(where: () => string, write: (line: string) => void) {
     this.#where = where;
     this.#write = write;
   }
@@ -29,6 +29,6 @@ export class OverloadLog {
     this.#writtenAtMs.push(nowMs);
     const withheld = this.#withheld === 0 ? "" : ` (${this.#withheld} lines withheld)`;
     this.#withheld = 0;
-    this.#write(`${formatOverload(event, this.#where)}${withheld}`);
+    this.#write(`${formatOverload(event, this.#where())}${withheld}`);
   }
 }

@@ -14,32 +14,43 @@ import type { AcceptCounters } from "./counters.ts";
 import type { OverloadEvent } from "./episode.ts";
 import { IdleList } from "./idle_list.ts";
 import type { Trigger } from "./interest.ts";
-import { BACKLOG } from "./limits.ts";
-import type { ListenerInfo } from "./listener.ts";
 import { EventLoop } from "./loop.ts";
-import { booleanOption, functionOption, integerOption, knownOptions } from "./options.ts";
+import { functionOption, integerOption, knownOptions } from "./options.ts";
 import { OverloadLog } from "./overload_log.ts";
-import { adoptListener, listenOn, localAddress } from "./socket.ts";
+import {
+  discardListener,
+  LISTENER_OPTIONS,
+  ListenerHandle,
+  type ListenerOptions,
+  type OpenListener,
+  openListener,
+  type ServerListener,
+} from "./server_listener.ts";
 
-/** Where a server listens: one of `port`, `path` and `fd`; without any, on a port that the kernel chooses. */
-export interface ListenerOptions {
-  /** An IPv4 or IPv6 address, or `"localhost"` for 127.0.0.1; `"0.0.0.0"` or `"::"` for every interface. @default {"127.0.0.1"} */
-  hostname?: string;
-  /** 0 lets the kernel choose; read the result from `server.address`. @default {0} */
-  port?: number;
-  /** Path of a Unix socket; beginning with NUL, an abstract name. A file nobody listens on is replaced. */
-  path?: string;
-  /** A descriptor that listens already, as from socket activation. The server owns it from then on. */
-  fd?: number;
-  /** Finished handshakes that the kernel queues ahead of us; net.core.somaxconn caps it. @default {511} */
-  backlog?: number;
-  /** Let other sockets listen on the same address, the kernel spreading clients: SO_REUSEPORT. @default {false} */
-  reusePort?: boolean;
+/**
+ * One of several places where a server listens, and how it serves those who connect there: options and handlers that are
+ * absent here are the server's.
+ */
+export interface ServerListenerOptions<T = undefined>
+  extends ListenerOptions, Omit<ConnectionOptions, "trigger">, ConnectionHandlers<T> {
+  /** How the listener and its connections are watched. @default {the server's} */
+  trigger?: ServerOptions["trigger"];
+  /** Wake one of several threads that wait for the same listener: `Interest.exclusive`. @default {the server's} */
+  exclusive?: boolean;
 }
 
 /** Options for {@linkcode serve}: where to listen, how to behave, and the handlers. */
 export interface ServerOptions<T = undefined>
-  extends ListenerOptions, Omit<AcceptorOptions, "trigger">, Omit<ConnectionOptions, "trigger">, ConnectionHandlers<T> {
+  extends
+    ListenerOptions,
+    Omit<AcceptorOptions, "trigger" | "siblingOf">,
+    Omit<ConnectionOptions, "trigger">,
+    ConnectionHandlers<T> {
+  /**
+   * Where to listen, if on several places: instead of `port`, `path`, `fd` and what belongs to them. Limits, rates and
+   * overload are the server's, over all of them.
+   */
+  listeners?: readonly ServerListenerOptions<T>[];
   /** How the listener and the connections are watched. @default {"level"} */
   trigger?: Trigger | {
     /** @default {"level"} */
@@ -70,12 +81,26 @@ export interface StopOptions {
 }
 
 const KNOWN_OPTIONS: readonly string[] = [
-  ...["hostname", "port", "path", "fd", "backlog", "reusePort"],
-  ...["trigger", "overloaded", "logger", "onError", "loop"],
+  ...["listeners", "overloaded", "logger", "onError", "loop"],
+  ...LISTENER_OPTIONS,
   ...ACCEPTOR_OPTIONS,
   ...CONNECTION_OPTIONS,
   ...CONNECTION_HANDLERS,
 ];
+
+const KNOWN_LISTENER_OPTIONS: readonly string[] = [
+  ...["trigger", "exclusive"],
+  ...LISTENER_OPTIONS,
+  ...CONNECTION_OPTIONS,
+  ...CONNECTION_HANDLERS,
+];
+
+/** A listener's options, checked. */
+interface Place<T> {
+  readonly where: ListenerOptions;
+  readonly watched: { readonly trigger: Trigger | undefined; readonly exclusive: boolean | undefined };
+  readonly settings: ConnectionSettings<T>;
+}
 
 /**
  * Listens, and serves what connects.
@@ -95,7 +120,7 @@ const KNOWN_OPTIONS: readonly string[] = [
  * console.log(server.url);
  * ```
  *
- * The listener is there when this returns. Out of descriptors, clients are refused instead of left waiting: see
+ * The listeners are there when this returns. Out of descriptors, clients are refused instead of left waiting: see
  * {@linkcode AcceptorOptions}.
  *
  * @throws {TypeError | RangeError} If an option is wrong, or the descriptor limit leaves room for no client.
@@ -106,61 +131,55 @@ export function serve<T = undefined>(options: ServerOptions<T>): Server<T> {
   return new Server(options);
 }
 
-/** A listener, its connections, and policy over them. Made by {@linkcode serve}. */
+/** Its listeners, their connections, and policy over them. Made by {@linkcode serve}. */
 export class Server<T = undefined> {
-  /** Where it listens, with the port that the kernel chose. */
+  /** Where it listens, with the port that the kernel chose; where there are several listeners, the first one's. */
   readonly address: Address;
   /** The loop it runs on. */
   readonly loop: EventLoop;
+  readonly #options: ServerOptions<T>;
+  readonly #listeners: Set<ServerListener> = new Set();
+  /** The first one, open or not. The others are its siblings. */
   readonly #acceptor: Acceptor;
-  readonly #settings: ConnectionSettings<T>;
   readonly #connections: Set<Connection<T>> = new Set();
   /** Only with `reapIdle`. */
   readonly #idle: IdleList<Connection<T>> | undefined;
   readonly #onError: (error: unknown) => void;
+  readonly #overloaded: (event: OverloadEvent) => void;
   /** Settles when a loop of our own has ended and is closed; absent for a loop of the caller's. */
   readonly #finished: Promise<void> | undefined;
-  /** To be removed when the listener closes. */
-  readonly #socketPath: string | undefined;
+  /** Whether a loop of our own has ended. */
+  #isOver = false;
   #stopping: Promise<void> | undefined;
   #onEmpty: (() => void) | undefined;
 
   /** As {@linkcode serve}. */
   constructor(options: ServerOptions<T>) {
     knownOptions("serve", options, KNOWN_OPTIONS);
-    const triggers = resolveTrigger(options.trigger);
+    this.#options = options;
     const onError = functionOption("onError", options.onError);
     this.#onError = onError ?? ((error) => this.loop.report(error));
     this.#idle = options.overload?.reapIdle === undefined ? undefined : new IdleList();
-    this.#settings = resolveConnection(
-      { ...options, trigger: triggers.connections },
-      options,
-      (error) => this.#onError(error),
-      this.#idle,
-    );
     functionOption("overloaded", options.overloaded);
     functionOption("logger", options.logger);
+    this.#overloaded = this.#reporter(options);
+    const places = listenersOf(options).map((listener) => this.#resolve(listener));
     const isOwnLoop = options.loop === undefined;
     this.loop = options.loop ?? new EventLoop({ onError });
-    let listener: ListenerInfo | undefined;
+    const open: OpenListener[] = [];
+    const acceptors: Acceptor[] = [];
     try {
-      listener = listen(options, this.loop);
-      this.address = localAddress(listener.fd, this.loop.sys);
-      this.#acceptor = new Acceptor(this.loop, listener, { ...options, trigger: triggers.listener }, {
-        accept: (clientFd) => this.#serve(clientFd),
-        fail: (error) => this.#onError(error),
-        overloaded: this.#reporter(options),
-        reap: (minIdleMs) => this.#reap(minIdleMs),
-      });
+      // All of them before anybody is accepted: a server that fails has served nobody.
+      for (const { where } of places) open.push(openListener(where, this.loop));
+      for (const [i, place] of places.entries()) acceptors.push(this.#accept(open[i]!, place, acceptors[0]));
     } catch (error) {
-      if (listener !== undefined && options.fd === undefined) {
-        this.loop.sys.close(listener.fd);
-        if (isFilePath(options.path)) this.loop.sys.unlink(options.path);
-      }
+      for (const acceptor of acceptors) acceptor.surrender();
+      for (const listener of open) discardListener(listener, this.loop);
       if (isOwnLoop) this.loop.close();
       throw error;
     }
-    this.#socketPath = isFilePath(options.path) ? options.path : undefined;
+    this.address = open[0]!.address;
+    this.#acceptor = acceptors[0]!;
     if (isOwnLoop) this.#finished = this.#run();
   }
 
@@ -169,29 +188,60 @@ export class Server<T = undefined> {
     return formatAddress(this.address);
   }
 
+  /** Where it listens now, in the order in which that began: without those that were closed, or have failed. */
+  get listeners(): readonly ServerListener[] {
+    return [...this.#listeners];
+  }
+
   /** The connections there are now. Live: a copy survives what handlers close. */
   get connections(): ReadonlySet<Connection<T>> {
     return this.#connections;
   }
 
-  /** What became of the clients so far. */
+  /** What became of the clients so far: sums over the listeners, those included that are closed. A copy. */
   get counters(): Readonly<AcceptCounters> {
-    return this.#acceptor.counters;
+    return this.#acceptor.totals;
   }
 
-  /** Whether overload is under way: from the first client there was no room for until a quiet second has passed. */
+  /**
+   * Whether overload is under way, at any listener: from the first client there was no room for until a quiet second has
+   * passed.
+   */
   get isOverloaded(): boolean {
     return this.#acceptor.isOverloaded;
   }
 
-  /** Clients in the backlog now; `undefined` where the kernel does not tell, as on Unix sockets. */
+  /** Clients in the backlogs now; `undefined` where the kernel tells of none, as on Unix sockets. */
   get waiting(): number | undefined {
-    return this.#acceptor.waiting;
+    const known = this.listeners.map(({ waiting }) => waiting).filter((waiting) => waiting !== undefined);
+    return known.length === 0 ? undefined : known.reduce((sum, waiting) => sum + waiting, 0);
   }
 
   /** Descriptors left free for the runtime: what was asked for, or the default that was computed. */
   get headroom(): number {
     return this.#acceptor.headroom;
+  }
+
+  /**
+   * Listens on one more place, or again where a listener has failed. What `options` do not say is as {@linkcode serve}
+   * was told, `port`, `path` and the like apart.
+   *
+   * @throws {TypeError | RangeError} If an option is wrong, or the server is stopped.
+   * @throws {SystemError} As {@linkcode serve}. Nothing has changed then.
+   */
+  listen(options: ServerListenerOptions<T>): ServerListener {
+    if (this.#stopping !== undefined || this.#isOver) {
+      throw new RangeError("Cannot listen: the server has been stopped");
+    }
+    const place = this.#resolve(options);
+    const open = openListener(place.where, this.loop);
+    try {
+      this.#accept(open, place, this.#acceptor);
+    } catch (error) {
+      discardListener(open, this.loop);
+      throw error;
+    }
+    return this.listeners.at(-1)!;
   }
 
   /** Keeps the process alive. The default, for a loop of the server's own. */
@@ -223,8 +273,45 @@ export class Server<T = undefined> {
     await this.stop();
   }
 
-  #serve(fd: number): void {
-    const connection = new Connection<T>(this.loop, fd, this.#settings, this.#closed);
+  #resolve(listener: ServerListenerOptions<T>): Place<T> {
+    knownOptions("listen", listener, KNOWN_LISTENER_OPTIONS);
+    const [own, inherited] = [resolveTrigger(listener.trigger), resolveTrigger(this.#options.trigger)];
+    const trigger = own.connections ?? inherited.connections;
+    const isHandling = CONNECTION_HANDLERS.some((name) => listener[name] !== undefined);
+    return {
+      where: listener,
+      watched: {
+        trigger: own.listener ?? inherited.listener,
+        exclusive: listener.exclusive ?? this.#options.exclusive,
+      },
+      settings: resolveConnection(
+        { ...overridden(CONNECTION_OPTIONS, listener, this.#options), trigger },
+        isHandling ? overridden(CONNECTION_HANDLERS, listener, this.#options) : this.#options,
+        (error) => this.#onError(error),
+        this.#idle,
+      ),
+    };
+  }
+
+  /** Accepts from `open`. `first` shares what is the whole server's; without it, it is the first. */
+  #accept(open: OpenListener, { watched, settings }: Place<T>, first: Acceptor | undefined): Acceptor {
+    const shared = first === undefined ? this.#options : { siblingOf: first };
+    const acceptor = new Acceptor(this.loop, open.info, { ...shared, ...watched }, {
+      accept: (clientFd) => this.#serve(clientFd, settings),
+      fail: (error) => {
+        handle.close();
+        this.#onError(error);
+      },
+      overloaded: this.#overloaded,
+      reap: (minIdleMs) => this.#reap(minIdleMs),
+    });
+    const handle = new ListenerHandle(open, acceptor, (listener) => this.#listeners.delete(listener));
+    this.#listeners.add(handle);
+    return acceptor;
+  }
+
+  #serve(fd: number, settings: ConnectionSettings<T>): void {
+    const connection = new Connection<T>(this.loop, fd, settings, this.#closed);
     this.#connections.add(connection);
     connection.start();
   }
@@ -245,7 +332,7 @@ export class Server<T = undefined> {
   /** Tells the user's handler, or writes lines. */
   #reporter({ overloaded, logger }: ServerOptions<T>): (event: OverloadEvent) => void {
     if (overloaded === undefined) {
-      const log = new OverloadLog(this.url, logger ?? ((line) => this.loop.diagnose(`spillway: ${line}`)));
+      const log = new OverloadLog(() => this.#where, logger ?? ((line) => this.loop.diagnose(`spillway: ${line}`)));
       return (event) => log.log(event, this.loop.now);
     }
     return (event) => {
@@ -258,36 +345,52 @@ export class Server<T = undefined> {
     };
   }
 
+  /** For the log. */
+  get #where(): string {
+    const others = this.#listeners.size - 1;
+    return others > 0 ? `${this.url} and ${others} more` : this.url;
+  }
+
   async #run(): Promise<void> {
     try {
       await this.loop.run();
-    } catch (error) {
-      // `onError` threw: nothing is served any more. Whoever waits for `stop` learns why.
+    } finally {
+      // After `stop` nothing is left. Else `onError` threw, and whoever waits for `stop` learns why, or somebody stopped
+      // the loop: nothing is served any more.
+      this.#isOver = true;
       this.#release();
+      this.#tellClosed();
       await this.loop.close();
-      throw error;
     }
-    await this.loop.close();
+  }
+
+  /** Has the `close` handlers run, though the loop does not. */
+  #tellClosed(): void {
+    try {
+      this.loop.turn(0);
+    } catch (error) {
+      this.loop.diagnose(`spillway: a handler failed while the server ended: ${String(error)}`);
+    }
   }
 
   async #stop(timeoutMs: number): Promise<void> {
-    this.#acceptor.close();
-    if (this.#socketPath !== undefined) this.loop.sys.unlink(this.#socketPath);
+    if (this.#isOver) return this.#finished;
+    for (const listener of this.listeners) listener.close();
     const empty = new Promise<void>((resolve) => this.#onEmpty = resolve);
     const timer = this.loop.setTimer(timeoutMs, () => this.#release());
     for (const connection of [...this.#connections]) connection.finish({ timeoutMs, reason: "stop" });
     if (this.#connections.size > 0) await empty;
     timer.cancel();
     // One more turn, for the `close` handlers of those that went last.
-    const turned = new Promise<void>((resolve) => this.loop.post(resolve));
-    if (this.#finished === undefined) return await turned;
-    await Promise.race([turned, this.#finished]); // a loop that `onError` has ended takes no more turns
+    const told = new Promise<void>((resolve) => this.loop.post(resolve));
+    if (this.#finished === undefined) return await told;
+    await Promise.race([told, this.#finished]); // a loop that ends meanwhile takes no more turns
     this.loop.stop();
     await this.#finished;
   }
 
   #release(): void {
-    this.#acceptor.close();
+    for (const listener of this.listeners) listener.close();
     for (const connection of [...this.#connections]) connection.close(undefined, "stop");
   }
 }
@@ -298,26 +401,26 @@ function resolveTrigger(trigger: ServerOptions["trigger"]): { listener?: Trigger
   return trigger;
 }
 
-/** A path that is in the file system, unlike an abstract name. */
-function isFilePath(path: string | undefined): path is string {
-  return path !== undefined && !path.startsWith("\0");
+/** What each listener was told; checked no further. */
+function listenersOf<T>(options: ServerOptions<T>): readonly ServerListenerOptions<T>[] {
+  const { listeners } = options;
+  const given = LISTENER_OPTIONS.filter((name) => options[name] !== undefined);
+  if (listeners === undefined) return [Object.fromEntries(given.map((name) => [name, options[name]]))];
+  if (!Array.isArray(listeners) || listeners.length === 0) {
+    throw new TypeError("Cannot use listeners: it must be an array of one listener at least");
+  }
+  if (given.length > 0) {
+    throw new TypeError(`Cannot serve on both listeners and ${given[0]}: say ${given[0]} in one of the listeners`);
+  }
+  return listeners;
 }
 
-/** Makes or adopts the listener. */
-function listen(options: ListenerOptions, loop: EventLoop): ListenerInfo {
-  const { hostname, port, path, fd } = options;
-  const given = Object.entries({ port, path, fd }).filter(([, value]) => value !== undefined).map(([name]) => name);
-  if (given.length > 1) throw new TypeError(`Cannot serve on both ${given.join(" and ")}: give one of them`);
-  const backlog = integerOption("backlog", options.backlog, BACKLOG, 1, 2 ** 31 - 1);
-  const reusePort = booleanOption("reusePort", options.reusePort, false);
-  if (fd !== undefined) {
-    adoptListener(integerOption("fd", fd, -1, 0, 2 ** 31 - 1), loop.sys);
-    // Whether its port was chosen explicitly is not to be seen.
-    return { fd, backlog, canResetQueue: false };
-  }
-  const address: Address = path !== undefined
-    ? { transport: "unix", path }
-    : { transport: "tcp", hostname: hostname ?? "127.0.0.1", port: port ?? 0 };
-  const canResetQueue = path === undefined && port !== undefined && port !== 0;
-  return { fd: listenOn(address, { backlog, reusePort }, loop.sys), backlog, canResetQueue };
+/** What `own` says of each of `names`, or else `inherited`. */
+function overridden<K extends string, V extends { [name in K]?: unknown }>(
+  names: readonly K[],
+  own: V,
+  inherited: V,
+): Pick<V, K> {
+  const entries = names.map((name) => [name, own[name] === undefined ? inherited[name] : own[name]]);
+  return Object.fromEntries(entries) as Pick<V, K>;
 }

@@ -59,8 +59,9 @@ export function listenOn(address: Address, options: ListenOptions, sys: Syscalls
 }
 
 /**
- * Makes a listener that came from elsewhere, such as socket activation, fit for a loop: non-blocking, and not inherited
- * by children. The non-blocking flag belongs to the open file, so other holders of it see it too.
+ * Makes a listener that came from elsewhere, such as socket activation, fit for a loop: non-blocking, not inherited by
+ * children, and with TCP_NODELAY for what it accepts. All but the second belong to the open file, so other holders of it
+ * see them too.
  *
  * @throws {SystemError} If the descriptor is closed, no socket, or does not listen (EINVAL).
  */
@@ -70,6 +71,7 @@ export function adoptListener(fd: number, sys: Syscalls = realSyscalls): void {
   const flags = expectValue(sys.fcntl(fd, F.getfl), action, "fcntl");
   expectValue(sys.fcntl(fd, F.setfl, flags | O.nonblock), action, "fcntl");
   expectValue(sys.fcntl(fd, F.setfd, F.fdCloexec), action, "fcntl");
+  if (localAddress(fd, sys).transport === "tcp") setOption(sys, fd, SOL.tcp, TCP.nodelay, 1, action);
 }
 
 /** Whether `fd` is a listening socket: SO_ACCEPTCONN, socket(7). */

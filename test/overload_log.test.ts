@@ -19,7 +19,7 @@ function event(kind: OverloadEvent["kind"]): OverloadEvent {
 describe("OverloadLog.log()", () => {
   test("OverloadLog.log() writes a line for each event, with the address", () => {
     const lines: string[] = [];
-    const log = new OverloadLog("tcp://127.0.0.1:7007", (line) => lines.push(line));
+    const log = new OverloadLog(() => "tcp://127.0.0.1:7007", (line) => lines.push(line));
     log.log(event("start"), 0);
     log.log(event("summary"), 30_000);
     log.log(event("end"), 40_000);
@@ -33,7 +33,7 @@ describe("OverloadLog.log()", () => {
 
   test("OverloadLog.log() writes three lines a minute, and counts in the next what it withheld", () => {
     const lines: string[] = [];
-    const log = new OverloadLog("x", (line) => lines.push(line));
+    const log = new OverloadLog(() => "x", (line) => lines.push(line));
     for (let i = 0; i < 500; i++) log.log(event(i % 2 === 0 ? "start" : "end"), i * 100);
     expect(lines).toHaveLength(3);
     log.log(event("start"), MINUTE_MS);
@@ -47,7 +47,7 @@ describe("OverloadLog.log()", () => {
     check(fc.property(fc.array(fc.nat(40_000), { maxLength: 60 }), (gaps) => {
       const written: number[] = [];
       let [now, withheld] = [0, 0];
-      const log = new OverloadLog("x", (line) => {
+      const log = new OverloadLog(() => "x", (line) => {
         written.push(now);
         withheld += Number(/\((\d+) lines withheld\)$/.exec(line)?.[1] ?? 0);
       });

@@ -26,7 +26,7 @@ for (let i = 0; i < listeners; i++) {
     },
   });
   if (server.address.transport === "tcp") port = server.address.port;
-  const log = new OverloadLog(server.url, (line) => console.error(line));
+  const log = new OverloadLog(() => server.url, (line) => console.error(line));
 }
 console.log(port);
 loop.run();
