@@ -160,7 +160,7 @@ export class Admission {
 
   /** Whether overload is under way. */
   get isOverloaded(): boolean {
-    return this.#watch.isActive;
+    return this.#isJoined && this.#watch.isActive;
   }
 
   /** Reserve descriptors that are not there now. */

@@ -24,6 +24,7 @@ export const worlds: fc.Arbitrary<WorldOptions> = fc.record({
   shedPerSecond: fc.constantFrom(2, 20, 1000),
   reaps: fc.constantFrom(false, false, true),
   canResetQueue: fc.boolean(),
+  listeners: fc.constantFrom(1, 1, 2),
 });
 
 /** Clients come more often than anything else happens. */
@@ -35,6 +36,7 @@ export const steps: fc.Arbitrary<Step[]> = fc.array(
         kind: fc.constant("arrive" as const),
         count: fc.integer({ min: 1, max: 8 }),
         bytes: fc.constantFrom(0, 0, 1, 1000),
+        isAside: fc.boolean(),
       }),
     },
     { weight: 4, arbitrary: fc.constant({ kind: "turn" as const }) },

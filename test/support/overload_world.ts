@@ -1,5 +1,5 @@
 /**
- * An acceptor in a world of clients, thieves, changing limits and failing calls, over a fake kernel in fake time; and
+ * One acceptor, or two that are one server, in a world of clients, thieves, changing limits and failing calls, over a fake kernel in fake time; and
  * the invariants that hold after every step. Imports nothing but the module and its fakes, so that a copy with a bug
  * planted in it plays the same sequences.
  */
@@ -30,12 +30,13 @@ export interface WorldOptions {
   readonly shedPerSecond: number;
   readonly reaps: boolean;
   readonly canResetQueue: boolean;
+  readonly listeners: 1 | 2;
 }
 
 /** What may happen in it. */
 export type Step =
-  /** Clients connect; with `bytes`, they send as many at once. */
-  | { readonly kind: "arrive"; readonly count: number; readonly bytes: number }
+  /** Clients connect, to the second listener where there is one and `isAside`; with `bytes`, they send as many at once. */
+  | { readonly kind: "arrive"; readonly count: number; readonly bytes: number; readonly isAside: boolean }
   /** A client goes, in good order or by a reset, wherever it is. */
   | { readonly kind: "leave"; readonly index: number; readonly isReset: boolean }
   /** The server closes a connection of its own. */
@@ -99,11 +100,11 @@ const BUFFER = new Uint8Array(new ArrayBuffer(4096));
 export class World {
   readonly kernel: FakeKernel;
   readonly loop: EventLoop;
-  readonly acceptor: Acceptor;
+  readonly acceptors: Acceptor[] = [];
   readonly events: OverloadEvent[] = [];
   readonly errors: unknown[] = [];
   readonly #options: WorldOptions;
-  readonly #listener: number;
+  readonly #listeners: number[] = [];
   readonly #clients: FakeClient[] = [];
   readonly #served: Served[] = [];
   readonly #thieves: number[] = [];
@@ -125,36 +126,45 @@ export class World {
     const kernel = this.kernel = new FakeKernel({ soft: hard, hard });
     const host = new FakeHost(kernel);
     this.loop = new EventLoop({ onError: (error) => this.errors.push(error) }, kernel, host);
-    this.#listener = kernel.createListener({ backlog: 64 });
+    for (let i = 0; i < options.listeners; i++) this.#listeners.push(kernel.createListener({ backlog: 64 }));
     // What there is so far, the reserve and its keeper; the slack is taken off the limit by the acceptor.
     const own = kernel.descriptors.length + options.reserve + Math.sign(options.reserve);
     kernel.setrlimit(RLIMIT.nofile, { soft: own + options.headroom + options.slack + options.room, hard });
     const { policy, refuse, headroom, reserve, slack, shedPerTurn, shedPerSecond } = options;
-    this.acceptor = new Acceptor(this.loop, {
-      fd: this.#listener,
-      backlog: 64,
-      canResetQueue: options.canResetQueue,
-    }, {
-      trigger: options.trigger,
-      maxConnections: options.maxConnections,
+    const { trigger, maxConnections } = options;
+    const shared = {
+      maxConnections,
       overload: {
         ...{ policy, refuse, headroom, reserve, slack, shedPerTurn, shedPerSecond },
         reapIdle: options.reaps ? { minIdleMs: 0, perTurn: 2 } : undefined,
       },
-    }, {
-      accept: (fd) => {
-        if (!this.#isDisturbed && fd >= this.#limit() - headroom) this.fail(`descriptor ${fd} is in the headroom`);
-        this.#served.push(new Served(this, fd));
-      },
-      overloaded: (event) => this.events.push(event),
-      reap: () => {
-        const oldest = this.#served.shift();
-        if (oldest === undefined) return -1;
-        this.#released++;
-        this.acceptor.released(oldest.surrender());
-        return oldest.fd;
-      },
-    });
+    };
+    for (const fd of this.#listeners) {
+      const [siblingOf] = this.acceptors;
+      const info = { fd, backlog: 64, canResetQueue: options.canResetQueue };
+      const acceptor = new Acceptor(
+        this.loop,
+        info,
+        { trigger, ...(siblingOf === undefined ? shared : { siblingOf }) },
+        {
+          accept: (clientFd) => {
+            if (!this.#isDisturbed && clientFd >= this.#limit() - headroom) {
+              this.fail(`descriptor ${clientFd} is in the headroom`);
+            }
+            this.#served.push(new Served(this, clientFd));
+          },
+          overloaded: (event) => this.events.push(event),
+          reap: () => {
+            const oldest = this.#served.shift();
+            if (oldest === undefined) return -1;
+            this.#released++;
+            this.#first.released(oldest.surrender());
+            return oldest.fd;
+          },
+        },
+      );
+      this.acceptors.push(acceptor);
+    }
     this.#soft = this.#limit();
     this.#base = kernel.descriptors.length;
     this.#startedAt = kernel.now;
@@ -197,14 +207,18 @@ export class World {
     if (this.#waiting() > 0) this.fail(`${this.#waiting()} clients are stranded though everybody has gone`);
     this.#pass(SETTLED_MS);
     this.#check();
-    if (this.acceptor.isPaused || this.acceptor.isOverloaded) this.fail("the episode does not end");
-    if (this.acceptor.reserveMissing > 0) this.fail("the reserve is not restored");
+    for (const { isPaused } of this.acceptors) if (isPaused) this.fail("the pause does not end");
+    if (this.#first.isOverloaded) this.fail("the episode does not end");
+    if (this.#first.reserveMissing > 0) this.fail("the reserve is not restored");
     const shared = kernel.descriptors.filter((fd) => kernel.describe(fd)!.descriptors > 1);
     if (shared.length > 0) this.fail(`descriptors ${shared} have no file of their own`);
 
-    const next = kernel.connectClient(this.#listener);
-    this.#turns();
-    if (next.state !== "accepted") this.fail(`the next client is ${next.state}`);
+    for (const listener of this.#listeners) {
+      const next = kernel.connectClient(listener);
+      this.#turns();
+      if (next.state !== "accepted") this.fail(`the next client is ${next.state}`);
+      this.release(this.#served[0]!);
+    }
     this.#checkEvents();
     this.#checkSpin();
     if (this.errors.length > 0) this.fail(`onError was handed ${this.errors}`);
@@ -215,7 +229,7 @@ export class World {
     this.#served.splice(this.#served.indexOf(served), 1);
     this.#released++;
     this.kernel.close(served.surrender());
-    this.acceptor.released(served.fd);
+    this.#first.released(served.fd);
   }
 
   /** The server closes the connection that came after `served`. */
@@ -229,7 +243,7 @@ export class World {
     switch (step.kind) {
       case "arrive":
         for (let i = 0; i < step.count; i++) {
-          const client = kernel.connectClient(this.#listener);
+          const client = kernel.connectClient(this.#listeners[step.isAside ? this.#listeners.length - 1 : 0]!);
           this.#clients.push(client);
           if (step.bytes > 0 && client.state === "queued") client.send(new Uint8Array(step.bytes));
         }
@@ -293,7 +307,12 @@ export class World {
   }
 
   #waiting(): number {
-    return this.kernel.queueLength(this.#listener);
+    return this.#listeners.reduce((sum, listener) => sum + this.kernel.queueLength(listener), 0);
+  }
+
+  /** What is shared is asked of it. */
+  get #first(): Acceptor {
+    return this.acceptors[0]!;
   }
 
   /** Whether those who wait are meant to: by policy, or because there is no step of the ladder to refuse them by. */
@@ -310,7 +329,8 @@ export class World {
   }
 
   #check(): void {
-    const { kernel, acceptor } = this;
+    const { kernel } = this;
+    const acceptor = this.#first;
     const { policy, maxConnections = Infinity } = this.#options;
     const open = kernel.descriptors.length;
     const expected = this.#base + this.#served.length + this.#thieves.length - acceptor.reserveMissing;
@@ -318,15 +338,17 @@ export class World {
     if (this.#served.length > maxConnections) this.fail(`${this.#served.length} are served`);
     if (acceptor.connections !== this.#served.length) this.fail(`${acceptor.connections} connections are counted`);
     if (policy === "wait" && this.#refused() > 0) this.fail("somebody was refused who was to wait");
-    if (!this.#options.canResetQueue && acceptor.counters.queueResets > 0) this.fail("a queue was reset");
+    if (!this.#options.canResetQueue && acceptor.totals.queueResets > 0) this.fail("a queue was reset");
     if (!this.#isDisturbed && this.#limit() !== this.#soft) this.fail(`the limit is ${this.#limit()} now`);
     for (const client of this.#clients) this.#checkClient(client);
     this.#checkRate();
     // Armed, posted or paused: in every other state a client would wait for the next one.
-    const interest = kernel.interestIn(this.#listener);
-    if (!acceptor.isPaused && (interest & POLL.in) === 0) this.fail("the listener is neither watched nor paused");
-    if (acceptor.isPaused && (interest & POLL.in) !== 0) this.fail("the listener is watched though paused");
-    if ((interest & EPOLL.et) !== (this.#options.trigger === "edge" ? EPOLL.et : 0)) this.fail("the trigger changed");
+    for (const [i, { isPaused }] of this.acceptors.entries()) {
+      const interest = kernel.interestIn(this.#listeners[i]!);
+      if (!isPaused && (interest & POLL.in) === 0) this.fail("the listener is neither watched nor paused");
+      if (isPaused && (interest & POLL.in) !== 0) this.fail("the listener is watched though paused");
+      if ((interest & EPOLL.et) !== (this.#options.trigger === "edge" ? EPOLL.et : 0)) this.fail("the trigger changed");
+    }
   }
 
   /** Whoever is refused is told in the way that was asked for. */
@@ -339,7 +361,7 @@ export class World {
   }
 
   #refused(): number {
-    const { refused, shed, queueResets } = this.acceptor.counters;
+    const { refused, shed, queueResets } = this.#first.totals;
     return refused + shed + queueResets;
   }
 
@@ -348,7 +370,7 @@ export class World {
     const kinds = this.events.map(({ kind }) => kind).filter((kind) => kind !== "summary");
     const isInTurn = kinds.every((kind, i) => kind === (i % 2 === 0 ? "start" : "end"));
     if (!isInTurn || kinds.length % 2 !== 0) this.fail(`events came as ${kinds}`);
-    if (kinds.length !== 2 * this.acceptor.counters.episodes) this.fail("an episode was not told");
+    if (kinds.length !== 2 * this.#first.totals.episodes) this.fail("an episode was not told");
   }
 
   /** Failing accepts a second are bounded, in every mode, for every errno. */
@@ -357,16 +379,20 @@ export class World {
     const names: ErrnoName[] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "EPERM", "EINVAL", "EIO"];
     const failed = names.reduce((sum, name) => sum + kernel.count("accept4", name), 0);
     const seconds = Math.ceil((kernel.now - this.#startedAt) / 1000);
-    const { accepted, shed } = this.acceptor.counters;
+    const { accepted, shed } = this.#first.totals;
     const bound = 200 * seconds + accepted + shed + this.#released + this.#injected;
     if (failed > bound) this.fail(`${failed} accepts failed, at most ${bound} may`);
   }
 
-  /** Refusals a second are bounded, but for the one that may follow each release, in the search for who it makes room for. */
+  /**
+   * Refusals a second are bounded, but for the one that may follow each release, in the search for who it makes room
+   * for; and each listener tries one when it has stood back.
+   */
   #checkRate(): void {
     const seconds = (this.kernel.now - this.#startedAt) / 1000;
-    const { refused, shedByReserve, shedBySlack } = this.acceptor.counters;
-    const bound = Math.floor(this.#options.shedPerSecond * (1 + seconds)) + 1 + this.#released;
+    const { refused, shedByReserve, shedBySlack } = this.#first.totals;
+    const { shedPerSecond, listeners } = this.#options;
+    const bound = Math.floor(listeners * shedPerSecond * (1 + seconds)) + listeners + this.#released;
     if (refused + shedByReserve + shedBySlack > bound) this.fail(`more than ${bound} clients were refused`);
   }
 

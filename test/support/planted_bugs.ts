@@ -46,6 +46,12 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     replace: "",
   },
   {
+    name: "only one of two listeners is watched again after a pause",
+    file: "src/admission.ts",
+    find: "    for (const gate of this.#gates) gate.resume();\n",
+    replace: "    for (const gate of this.#gates) return gate.resume();\n",
+  },
+  {
     name: "the mark is off by one",
     file: "src/room.ts",
     find: "if (fd >= this.#mark - settling) return",
