@@ -1,41 +1,14 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { type Connection, EventLoop, serve, type Server, type ServerOptions } from "../mod.ts";
+import { type Connection, EventLoop, serve, type ServerOptions } from "../mod.ts";
 import { AF, bind, encodeSockaddr, listen, realSyscalls, SOCK, socket } from "../ffi/syscalls.ts";
 import { closeNow, disown, expectNoLeak, own } from "./support/descriptors.ts";
+import { Client, until } from "./support/net_client.ts";
 import { tcpListener } from "./support/sockets.ts";
 
 expectNoLeak();
-
-const DEADLINE_MS = 10_000;
-
-/** A client, and all it has received. */
-class Client {
-  readonly socket: Socket;
-  received = "";
-  /** `"end"`, `"close"` or an error's code, once it is over. */
-  over: Promise<string>;
-
-  constructor({ address }: Pick<Server, "address">) {
-    this.socket = address.transport === "tcp" ? connect(address.port, address.hostname) : connect(address.path);
-    this.socket.setEncoding("utf8").on("data", (text) => this.received += text);
-    this.over = new Promise((resolve) => {
-      this.socket.on("error", (error: Error & { code?: string }) => resolve(error.code ?? "error"));
-      this.socket.on("close", () => resolve("close"));
-    });
-  }
-}
-
-async function until(isDone: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + DEADLINE_MS;
-  while (!isDone()) {
-    if (performance.now() > deadline) throw new Error(`Waited too long for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-}
 
 const ECHO: ServerOptions = {
   data(connection, bytes) {
@@ -149,6 +122,9 @@ describe("serve()", () => {
     expect(refused({ hostname: "example.com" })).toContain("it must be an IPv4 or IPv6 address");
     expect(refused({ port: 1, path: "/x" })).toBe("Cannot serve on both port and path: give one of them");
     expect(refused({ path: "" })).toContain("must be a path");
+    expect(refused({ path: "/x", reusePort: true })).toBe(
+      "Cannot use reusePort with path: only a port that the server binds itself can be shared",
+    );
     expect(refused({ backlog: 0 })).toContain("Cannot use backlog 0");
     expect(refused({ headroom: 5 })).toBe('Cannot serve: there is no option "headroom"');
     expect(refused({ overload: { tail: 5 } })).toBe('Cannot set overload: there is no option "tail"');
@@ -316,6 +292,68 @@ describe("Server", () => {
     const stopped = server.stop();
     await expect(stopped).rejects.toThrow("fatal");
     await client.over;
+  });
+
+  test("a loop that somebody stops ends the server: every close is told, and stop() settles", async () => {
+    const closed: unknown[] = [];
+    const server = serve({ ...ECHO, close: (_, error) => void closed.push(error) });
+    const client = new Client(server);
+    await until(() => server.connections.size === 1, "a client");
+    server.loop.stop();
+    await client.over;
+    await until(() => closed.length === 1, "the close");
+    await server.stop();
+    expect([closed, server.connections.size, server.listeners]).toEqual([[undefined], 0, []]);
+    expect(() => server.listen({})).toThrow("Cannot listen: the server has been stopped");
+    expect(await new Client(server).over).toBe("ECONNREFUSED");
+  });
+
+  test("while it stops, handlers may try anything: nothing more is taken or served", async () => {
+    const size = 8_000_000;
+    const attempts: unknown[] = [];
+    const server = serve({
+      ...ECHO,
+      open: (connection) => void connection.write("x".repeat(size)),
+      close() {
+        for (const other of server.connections) attempts.push(other.write("more"));
+        try {
+          server.listen({});
+        } catch (error) {
+          attempts.push((error as Error).message);
+        }
+      },
+    });
+    const clients = [new Client(server), new Client(server)];
+    const [slow, fast] = clients as [Client, Client];
+    slow.socket.pause();
+    await until(() => server.connections.size === 2 && fast.received.length === size, "the bytes of one");
+    const stopped = server.stop();
+    await fast.over;
+    await until(() => attempts.length === 2, "the first close");
+    expect(attempts).toEqual([false, "Cannot listen: the server has been stopped"]);
+    slow.socket.resume();
+    await stopped;
+    await slow.over;
+    expect(slow.received.length).toBe(size);
+    expect(server.connections.size).toBe(0);
+  });
+
+  test("what overloaded throws, or rejects with, goes to onError", async () => {
+    const errors: unknown[] = [];
+    let told = 0;
+    await using server = serve({
+      ...ECHO,
+      maxConnections: 1,
+      onError: (error) => errors.push(error),
+      overloaded() {
+        if (told++ === 0) throw new Error("thrown");
+        return Promise.reject(new Error("rejected"));
+      },
+    });
+    const clients = [new Client(server), new Client(server)];
+    await until(() => errors.length === 2, "both");
+    expect(errors).toEqual([new Error("thrown"), new Error("rejected")]);
+    for (const { socket } of clients) socket.destroy();
   });
 
   test("connections is live, and a connection may close any other", async () => {

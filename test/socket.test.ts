@@ -19,7 +19,17 @@ import {
 } from "../src/socket.ts";
 import { closeNow, expectNoLeak, outcome, own } from "./support/descriptors.ts";
 import { failure, kernelWith } from "./support/kernel.ts";
-import { bytes, ready, reset, socketPair, tcpListener, tcpPair, tcpSocket, udpSocket } from "./support/sockets.ts";
+import {
+  bytes,
+  connectTo,
+  ready,
+  reset,
+  socketPair,
+  tcpListener,
+  tcpPair,
+  tcpSocket,
+  udpSocket,
+} from "./support/sockets.ts";
 
 expectNoLeak();
 
@@ -230,6 +240,18 @@ describe("adoptListener()", () => {
     adoptListener(fd);
     expect(sys.fcntl(fd, F.getfl) & O.nonblock).toBe(O.nonblock);
     expect(sys.fcntl(fd, F.getfd)).toBe(F.fdCloexec);
+  });
+
+  test("adoptListener() has what a TCP listener accepts send at once: TCP_NODELAY", () => {
+    const fd = tcpListener();
+    adoptListener(fd);
+    connectTo(fd);
+    const accepted = own(sys.accept4(fd, SOCK.cloexec));
+    const value = encodeInt(0);
+    expect(sys.getsockopt(accepted, SOL.tcp, TCP.nodelay, value)).toBe(4);
+    expect(decodeInt(value)).toBe(1);
+    const unix = own(listenOn({ transport: "unix", path: "\0spillway-nodelay" }, { backlog: 1, reusePort: false }));
+    expect(() => adoptListener(unix)).not.toThrow();
   });
 
   test("adoptListener() throws EINVAL for a socket that does not listen", () => {
