@@ -374,7 +374,6 @@ export class Server<T = undefined> {
   }
 
   async #stop(timeoutMs: number): Promise<void> {
-    if (this.#isOver) return this.#finished;
     for (const listener of this.listeners) listener.close();
     const empty = new Promise<void>((resolve) => this.#onEmpty = resolve);
     const timer = this.loop.setTimer(timeoutMs, () => this.#release());

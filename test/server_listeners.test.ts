@@ -2,9 +2,9 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { serve, type Server, type ServerOptions } from "../mod.ts";
-import { SHUT } from "../ffi/constants.ts";
-import { shutdown } from "../ffi/syscalls.ts";
+import { EventLoop, serve, type Server, type ServerOptions } from "../mod.ts";
+import { EPOLL, EPOLL_CTL, SHUT } from "../ffi/constants.ts";
+import { realSyscalls, shutdown } from "../ffi/syscalls.ts";
 import { isListening } from "../src/socket.ts";
 import { closeNow, disown, expectNoLeak } from "./support/descriptors.ts";
 import { Client, until } from "./support/net_client.ts";
@@ -207,6 +207,8 @@ describe.each(["level", "edge"] as const)("serve() on several listeners, %s-trig
     server.listen({ path, ...says("new") });
     const again = new Client(server);
     await again.ask("?", "new");
+    listener!.close(); // the file is another's by now
+    expect(existsSync(path)).toBe(true);
     for (const { socket } of [unix, tcp, again]) socket.destroy();
   });
 });
@@ -249,6 +251,37 @@ describe("serve() on several listeners", () => {
       expect([existsSync(path), isListening(adopted, "look")]).toEqual([false, true]);
     }
     closeNow(adopted);
+  });
+
+  test("watches each listener, and its connections, by a trigger of their own", async () => {
+    const added: boolean[] = [];
+    const loop = new EventLoop({}, {
+      ...realSyscalls,
+      epollCtl(epollFd, operation, fd, event) {
+        if (operation === EPOLL_CTL.add) added.push((new Uint32Array(event!.buffer)[0]! & EPOLL.et) !== 0);
+        return realSyscalls.epollCtl(epollFd, operation, fd, event);
+      },
+    });
+    const server = serve({
+      loop,
+      trigger: { listener: "edge" },
+      listeners: [{}, { trigger: "level" }, { trigger: { listener: "level", connections: "edge" } }],
+    });
+    expect(added.slice(-3)).toEqual([true, false, false]);
+    const running = loop.run();
+    const clients: Client[] = [];
+    const isEdge: (boolean | undefined)[] = [];
+    for (const [i, listener] of server.listeners.entries()) {
+      clients.push(new Client(listener));
+      await until(() => server.connections.size === i + 1, "a connection");
+      isEdge.push(added.at(-1));
+    }
+    expect(isEdge).toEqual([false, false, true]);
+    await server.stop();
+    await Promise.all(clients.map(({ over }) => over));
+    loop.stop();
+    await running;
+    await loop.close();
   });
 
   test("listen() that fails changes nothing", async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { POLL } from "../ffi/constants.ts";
 import { Acceptor, type AcceptorOptions } from "../src/acceptor.ts";
 import type { OverloadEvent } from "../src/episode.ts";
 import { EventLoop } from "../src/loop.ts";
@@ -34,6 +35,11 @@ class Siblings {
   /** Clients that wait at listener `index`. */
   connect(index: number, count: number): FakeClient[] {
     return Array.from({ length: count }, () => this.kernel.connectClient(this.#listeners[index]!));
+  }
+
+  /** Whether epoll tells of clients of listener `index`. */
+  isWatched(index: number): boolean {
+    return (this.kernel.interestIn(this.#listeners[index]!) & POLL.in) !== 0;
   }
 
   /** All the turns that can be taken now. */
@@ -156,6 +162,21 @@ describe.each(["level", "edge"] as const)("Acceptors that are siblings, %s-trigg
     const [client] = siblings.connect(1, 1);
     siblings.turns();
     expect(client!.state).toBe("end");
+  });
+
+  test("pause together, one that comes meanwhile included", () => {
+    const siblings = new Siblings(2, { trigger, maxConnections: 1, overload: { policy: "wait" } });
+    siblings.connect(0, 2);
+    siblings.turns();
+    siblings.add({ trigger });
+    expect([0, 1, 2].map((index) => siblings.isWatched(index))).toEqual([false, false, false]);
+    siblings.connect(2, 1);
+    siblings.turns();
+    siblings.release();
+    siblings.release();
+    expect(siblings.accepted()).toEqual([2, 0, 1]);
+    siblings.release();
+    expect([0, 1, 2].map((index) => siblings.isWatched(index))).toEqual([true, true, true]);
   });
 
   test("go on when one is closed, whose connections live on and whose counts stay", () => {
