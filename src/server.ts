@@ -375,15 +375,18 @@ export class Server<T = undefined> {
 
   async #stop(timeoutMs: number): Promise<void> {
     for (const listener of this.listeners) listener.close();
-    const empty = new Promise<void>((resolve) => this.#onEmpty = resolve);
+    const told = new Promise<void>((resolve) => {
+      // One more turn, for the `close` handlers of those that went last.
+      this.#onEmpty = () => this.loop.post(resolve);
+    });
     const timer = this.loop.setTimer(timeoutMs, () => this.#release());
-    for (const connection of [...this.#connections]) connection.finish({ timeoutMs, reason: "stop" });
-    if (this.#connections.size > 0) await empty;
+    const connections = [...this.#connections];
+    for (const connection of connections) connection.finish({ timeoutMs, reason: "stop" });
+    if (connections.length === 0) this.#onEmpty!();
+    // A loop that ends meanwhile takes no more turns.
+    await (this.#finished === undefined ? told : Promise.race([told, this.#finished]));
     timer.cancel();
-    // One more turn, for the `close` handlers of those that went last.
-    const told = new Promise<void>((resolve) => this.loop.post(resolve));
-    if (this.#finished === undefined) return await told;
-    await Promise.race([told, this.#finished]); // a loop that ends meanwhile takes no more turns
+    if (this.#finished === undefined) return;
     this.loop.stop();
     await this.#finished;
   }

@@ -296,14 +296,14 @@ describe("Server", () => {
 
   test("a loop that somebody stops ends the server: every close is told, and stop() settles", async () => {
     const closed: unknown[] = [];
-    const server = serve({ ...ECHO, close: (_, error) => void closed.push(error) });
+    const server = serve({ ...ECHO, close: (_, error, reason) => void closed.push([error, reason]) });
     const client = new Client(server);
     await until(() => server.connections.size === 1, "a client");
     server.loop.stop();
     await client.over;
     await until(() => closed.length === 1, "the close");
     await server.stop();
-    expect([closed, server.connections.size, server.listeners]).toEqual([[undefined], 0, []]);
+    expect([closed, server.connections.size, server.listeners]).toEqual([[[undefined, "stop"]], 0, []]);
     expect(() => server.listen({})).toThrow("Cannot listen: the server has been stopped");
     expect(await new Client(server).over).toBe("ECONNREFUSED");
   });
