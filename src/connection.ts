@@ -502,6 +502,8 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     this.#outbox.clear();
     this.#sendError = error;
     this.#advance("ended");
+    this.#deadlines?.over(this.#loop.now, false);
+    this.#deadlines?.blocked(this.#loop.now, false);
     this.#setInterest(this.#interest & ~Interest.writable);
     this.#count();
     this.#postRead();

@@ -38,6 +38,7 @@ export class Deadlines {
   #overMs = STOPPED;
   /** Nobody reads: that no message is completed is not the peer's doing. */
   #isPaused = false;
+  #isClosed = false;
 
   /** The connection begins now. `expired` is called once at most, as a timer of the loop. */
   constructor(loop: EventLoop, settings: TimeoutSettings, expired: (name: DeadlineName) => void) {
@@ -60,6 +61,7 @@ export class Deadlines {
   /** A whole message has been taken. */
   completed(now: number, hasNextBegun: boolean): void {
     this.#messageMs = hasNextBegun ? now : STOPPED;
+    if (hasNextBegun) this.#sooner(now, this.#settings.readTimeoutMs);
   }
 
   /** The kernel has taken bytes. */
@@ -101,14 +103,15 @@ export class Deadlines {
     }
   }
 
-  /** Nothing expires any more. */
+  /** Nothing expires any more, whatever is noted after this. */
   close(): void {
+    this.#isClosed = true;
     this.#timer?.cancel();
   }
 
   /** A clock has begun; the timer may be set for later than it needs. */
   #sooner(now: number, limitMs: number): void {
-    if (limitMs === 0) return;
+    if (limitMs === 0 || this.#isClosed) return;
     if (this.#timer !== undefined && this.#timer.isPending && this.#timer.deadline <= now + limitMs) return;
     this.#schedule();
   }

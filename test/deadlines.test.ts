@@ -1,0 +1,98 @@
+import { expect, test } from "vitest";
+import { realSyscalls, send } from "../ffi/syscalls.ts";
+import { Connection } from "../src/connection.ts";
+import { type ConnectionHandlers, type ConnectionOptions, resolveConnection } from "../src/connection_options.ts";
+import { EventLoop } from "../src/loop.ts";
+import { closeNow, disown, expectNoLeak } from "./support/descriptors.ts";
+import { ManualHost } from "./support/hosts.ts";
+import { turnUntil, turnUntilQuiet } from "./support/loops.ts";
+import { bytes, socketPair, tcpPair } from "./support/sockets.ts";
+
+expectNoLeak();
+
+interface Scene {
+  readonly loop: EventLoop;
+  readonly host: ManualHost;
+  readonly errors: unknown[];
+  /** Makes a connection; what its `close` handler is told is appended to `ends`. */
+  readonly connect: (options: ConnectionOptions, handlers: ConnectionHandlers, pair?: [number, number]) => {
+    connection: Connection;
+    peer: number;
+  };
+  readonly ends: string[];
+}
+
+async function scene(test: (scene: Scene) => void): Promise<void> {
+  const [errors, ends, host]: [unknown[], string[], ManualHost] = [[], [], new ManualHost()];
+  const onError = (error: unknown) => void errors.push(error);
+  const loop = new EventLoop({ onError }, realSyscalls, host);
+  const connections: Connection[] = [];
+  try {
+    test({
+      ...{ loop, host, errors, ends },
+      connect(options, handlers, [peer, fd] = socketPair()) {
+        const close = (_: Connection, __: unknown, reason: string) => void ends.push(reason);
+        const settings = resolveConnection(options, { ...handlers, close }, onError);
+        const connection = new Connection(loop, disown(fd), settings);
+        connections.push(connection);
+        return { connection, peer };
+      },
+    });
+  } finally {
+    for (const connection of connections) connection.close();
+    turnUntilQuiet(loop);
+    await loop.close();
+  }
+  expect(errors).toEqual([]);
+}
+
+// A drain handler, or whoever waited for something, resumes a connection that was closed meanwhile.
+test("resume() after the end sets no timer", () =>
+  scene(({ loop, host, connect, ends }) => {
+    const { connection, peer } = connect({ readTimeoutMs: 100 }, { data: (connection) => connection.pause() });
+    send(peer, bytes("half a mess"));
+    turnUntil(loop, () => connection.isPaused, "the message");
+    connection.close();
+    connection.resume();
+    host.clockMs += 1_000;
+    turnUntilQuiet(loop);
+    expect(ends).toEqual(["close"]);
+  }));
+
+// The time of a message that was said to have begun ran on a timer only if another deadline had left one.
+test("progress() with unfinished bytes starts the time of the next message, whenever it is called", () =>
+  scene(({ loop, host, connect, ends }) => {
+    const { connection, peer } = connect({ readTimeoutMs: 100 }, { data: (connection) => connection.progress() });
+    send(peer, bytes("a message, and a half"));
+    turnUntil(loop, () => connection.bytesReceived > 0, "the message");
+    host.clockMs += 200;
+    turnUntilQuiet(loop);
+    connection.progress(6);
+    host.clockMs += 99;
+    turnUntilQuiet(loop);
+    expect(ends).toEqual([]);
+    host.clockMs += 1;
+    turnUntilQuiet(loop);
+    expect(ends).toEqual(["timeout"]);
+  }));
+
+// The queue of one whose peer is gone was counted until it was closed, and its clocks ran on: it seemed a slow reader.
+test("limits of queues do not count what was dropped when the peer was found gone", () =>
+  scene(({ loop, host, connect, ends }) => {
+    const slowly = { bytesInPerSecond: 1, slowReaderMs: 1_000, writeTimeoutMs: 2_000 };
+    const { connection, peer } = connect(slowly, {}, tcpPair());
+    connection.write(bytes(8 * 1024 * 1024));
+    expect(connection.queuedBytes).toBeGreaterThan(1024 * 1024);
+    expect(loop.queueBudget.queuedBytes).toBe(connection.queuedBytes);
+    send(peer, bytes("last words, read at their rate"));
+    turnUntil(loop, () => connection.bytesReceived === 1, "the first of them");
+    closeNow(peer); // with unread bytes: a reset
+    turnUntil(loop, () => connection.queuedBytes === 0, "the queue dropped");
+    expect(loop.queueBudget.queuedBytes).toBe(0);
+    turnUntil(loop, () => {
+      host.clockMs += 1_000;
+      return ends.length > 0;
+    }, "the end");
+    expect(ends).toEqual(["reset"]);
+    expect(connection.bytesReceived).toBe(30);
+  }));
