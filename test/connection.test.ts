@@ -152,6 +152,7 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger)
         } while (connection.queuedBytes < 1000);
       },
     }, (r) => {
+      setsockopt(r.fd, SOL.socket, SO.sndbuf, encodeInt(64 * 1024)); // the kernel would take megabytes else
       written = fill(r.connection);
       const all: Uint8Array[] = [];
       let received = 0;

@@ -1,6 +1,6 @@
 /** Loops that tests turn by hand. */
 import { MSG } from "../../ffi/constants.ts";
-import { expectValue } from "../../ffi/errno.ts";
+import { ERRNO, expectValue } from "../../ffi/errno.ts";
 import { realSyscalls, recv, type Syscalls } from "../../ffi/syscalls.ts";
 import type { Host } from "../../ffi/host.ts";
 import type { CloseReason } from "../../src/close_reason.ts";
@@ -107,12 +107,13 @@ function logged<T>(handlers: ConnectionHandlers<T>, log: string[], reasons: Clos
 }
 
 /** Everything that `fd` has to read now, without waiting for more. */
-export function receiveAll(fd: number): Uint8Array {
+export function receiveAll(fd: number, reset: "fails" | "ends it" = "fails"): Uint8Array {
   const chunks: Uint8Array[] = [];
   const buffer = new Uint8Array(new ArrayBuffer(64 * 1024));
   for (;;) {
     const received = recv(fd, buffer, MSG.dontwait);
-    if (received === 0 || received === -11) break;
+    if (received === 0 || received === -ERRNO.EAGAIN[0]) break;
+    if (received === -ERRNO.ECONNRESET[0] && reset === "ends it") break;
     chunks.push(buffer.slice(0, expectValue(received, "receive in a test", "recv")));
   }
   const all = new Uint8Array(chunks.reduce((sum, { byteLength }) => sum + byteLength, 0));
