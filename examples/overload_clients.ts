@@ -24,6 +24,8 @@ const REGULARS = 8;
 const PING_MS = 20;
 const FLOOD = 150;
 const REPORT_MS = 100;
+/** Between the flood's leaving, which the server has to read of, and the next client. */
+const LEAVE_MS = 50;
 const SECOND_MS = 1_000;
 
 const port = Number(process.argv[2]);
@@ -47,7 +49,7 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
   leave() {
     isStorm = false;
     for (const socket of flood) socket.destroy();
-    ask((isServed, ms) => next = { isServed, ms });
+    setTimeout(() => ask((isServed, ms) => next = { isServed, ms }), LEAVE_MS);
   },
 };
 

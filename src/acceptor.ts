@@ -427,7 +427,9 @@ export class Acceptor implements Source {
   }
 
   #fail(errno: number): void {
-    this.close();
+    // One that was closed behind our back must not be closed again: the number may be somebody else's.
+    if (errno === ERRNO.EBADF[0] || errno === ERRNO.ENOTSOCK[0]) this.surrender();
+    else this.close();
     const { url } = this.#listener;
     const where = url === undefined ? "" : ` on ${JSON.stringify(url)}`;
     this.#handlers.fail?.(new SystemError(`accept connections${where}`, "accept4", errno));

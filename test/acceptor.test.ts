@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { EPOLL_CTL, MSG, SHUT } from "../ffi/constants.ts";
+import { EPOLL_CTL, MSG, O, SHUT } from "../ffi/constants.ts";
 import { ERRNO, type ErrnoName } from "../ffi/errno.ts";
 import { close, realSyscalls, recv, send, shutdown, type Syscalls } from "../ffi/syscalls.ts";
 import { Acceptor, type AcceptorOptions } from "../src/acceptor.ts";
@@ -325,6 +325,17 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
         "Cannot accept connections: accept4(2) returned EINVAL (invalid argument)",
       ]);
       expect(calls.filter((call) => call.startsWith("accept4"))).toHaveLength(1);
+    }));
+
+  test("a listener that was closed behind our back is not closed again: the number is somebody else's", () =>
+    rig({ trigger }, ({ loop, acceptor, listener, failures }) => {
+      const file = realSyscalls.open("/dev/null", O.rdonly | O.cloexec);
+      realSyscalls.dup3(file, listener, O.cloexec); // closes the listener and takes its number, in one step
+      realSyscalls.close(file);
+      loop.post(() => acceptor.onReady());
+      turnUntil(loop, () => failures.length > 0, "the report");
+      expect(failures[0]!.message).toMatch(/accept4\(2\) returned ENOTSOCK/);
+      expect(realSyscalls.close(listener)).toBe(0); // it is there still
     }));
 
   test("refuses at the mark, so that the headroom stays free, and sees a raised limit", async () => {
