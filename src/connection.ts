@@ -431,8 +431,13 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** Bytes were handed to the outbox, which had sent `sentBefore`. @returns Whether there is room for more. */
   #written(sentBefore: number): boolean {
-    const { highWaterBytes, maxQueuedBytes } = this.#settings;
-    if (this.#outbox.queuedBytes >= Math.min(GATHER_MAX_BYTES, highWaterBytes)) this.#outbox.offer();
+    const { gatherBytes, highWaterBytes, maxQueuedBytes } = this.#settings;
+    const { errno, bytesSent, isHeld } = this.#outbox;
+    if (this.#outbox.queuedBytes < gatherBytes && !isHeld && bytesSent === sentBefore && errno === 0) {
+      this.#flushLater(); // gathered, and nothing else has changed
+      return true;
+    }
+    this.#outbox.offer();
     this.#offered(sentBefore);
     if (this.#state !== "open") return false;
     const { queuedBytes } = this.#outbox;

@@ -3,7 +3,7 @@ import type { Connection } from "./connection.ts";
 import type { TimeoutSettings } from "./deadlines.ts";
 import type { IdleList } from "./idle_list.ts";
 import { Interest } from "./interest.ts";
-import { HIGH_WATER_BYTES, TIMER_MAX_MS } from "./limits.ts";
+import { GATHER_MAX_BYTES, HIGH_WATER_BYTES, TIMER_MAX_MS } from "./limits.ts";
 import { booleanOption, choiceOption, functionOption, integerOption } from "./options.ts";
 
 /**
@@ -83,6 +83,8 @@ export interface ConnectionSettings<T> {
   readonly handlers: ConnectionHandlers<T>;
   /** `Interest.edge` or 0. */
   readonly triggerBits: number;
+  /** Queued bytes that are offered to the kernel before the turn ends; at most `highWaterBytes`. */
+  readonly gatherBytes: number;
   /** See {@linkcode ConnectionOptions}. */
   readonly highWaterBytes: number;
   /** See {@linkcode ConnectionOptions}. */
@@ -120,6 +122,7 @@ export function resolveConnection<T>(
   return {
     handlers,
     triggerBits: choiceOption("trigger", options.trigger, ["level", "edge"]) === "edge" ? Interest.edge : 0,
+    gatherBytes: Math.min(GATHER_MAX_BYTES, highWaterBytes),
     highWaterBytes,
     lowWaterBytes: integerOption("lowWaterBytes", options.lowWaterBytes, quarter, 0, highWaterBytes - 1),
     maxQueuedBytes: integerOption("maxQueuedBytes", options.maxQueuedBytes, Infinity, highWaterBytes),

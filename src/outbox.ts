@@ -140,7 +140,7 @@ export class Outbox {
       this.#errno = -sent;
       return sent;
     }
-    this.#throttle?.take(sent);
+    if (this.#throttle !== undefined) this.#throttle.take(sent);
     this.#queue.consume(sent);
     this.#bytesSent += sent;
     return sent;

@@ -134,6 +134,10 @@ export class WriteQueue {
   consume(count: number): void {
     assert(count <= this.#queuedBytes, "no more is consumed than the queue holds");
     this.#queuedBytes -= count;
+    if (this.#queuedBytes === 0 && this.#head === this.#tail) {
+      if (count > 0) this.#dropHead(this.#head!);
+      return;
+    }
     for (let left = count; left > 0;) {
       const head = this.#head!;
       const taken = Math.min(left, head.end - head.start);
