@@ -25,6 +25,7 @@ const flow: fc.Arbitrary<Action> = fc.oneof(
 const ending: fc.Arbitrary<Action> = fc.oneof(
   { weight: 3, arbitrary: fc.tuple(fc.constant("end" as const), fc.oneof(fc.constant(0), sizes)) },
   { weight: 2, arbitrary: fc.constant(["finish"] as const) },
+  { weight: 1, arbitrary: fc.constant(["finish at once"] as const) },
   { weight: 1, arbitrary: fc.constant(["close"] as const) },
   { weight: 1, arbitrary: fc.constant(["close with an error"] as const) },
   { weight: 1, arbitrary: fc.constant(["abort"] as const) },
@@ -117,6 +118,7 @@ function scripts(isFair: boolean): fc.Arbitrary<Script> {
 }
 
 const frame = {
+  maxQueuedBytes: fc.constantFrom(undefined, undefined, undefined, undefined, undefined, 150_000, 10_000, 1),
   over: fc.constantFrom("unix" as const, "unix" as const, "tcp" as const),
   buffers: fc.constantFrom("default" as const, "smallest" as const, "smallest" as const, "large" as const),
 };
@@ -158,8 +160,8 @@ export const programs: fc.Arbitrary<Program> = fc.oneof(
 );
 
 /** `program` in words, without what is as usual. */
-export function describeProgram({ over, trigger, buffers, steps, ...scripts }: Program): string {
-  const lines = [`over ${over}, ${trigger}-triggered, ${buffers} buffers`];
+export function describeProgram({ over, trigger, buffers, maxQueuedBytes, steps, ...scripts }: Program): string {
+  const lines = [`over ${over}, ${trigger}-triggered, ${buffers} buffers, maxQueuedBytes ${maxQueuedBytes}`];
   for (const [name, script] of Object.entries(scripts)) {
     if (script === undefined) continue;
     const { allowHalfOpen, highWaterBytes, lowWaterBytes, limits, ...lists } = script;

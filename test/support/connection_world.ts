@@ -26,6 +26,8 @@ export type Action =
   /** With a chunk, unless that is empty. */
   | readonly ["end", number]
   | readonly ["pause" | "resume" | "finish" | "close" | "abort"]
+  /** Without waiting for the peer to have everything, and for a reason of its own. */
+  | readonly ["finish at once"]
   | readonly ["close with an error"]
   /** Gives as much of what came last back. */
   | readonly ["unread", number]
@@ -87,6 +89,8 @@ export interface Program {
   readonly trigger: "level" | "edge";
   /** Of the sockets, for each direction. */
   readonly buffers: "default" | "smallest" | "large";
+  /** Of the loop. */
+  readonly maxQueuedBytes?: number | undefined;
   readonly ours: Script;
   /** A bare socket if absent. */
   readonly peer?: Script | undefined;
@@ -324,6 +328,8 @@ class ConnectionEnd extends End implements WatchedCalls {
   #offered = 0;
   /** Bytes in its queue when the descriptor was closed. */
   #queuedAtLast = 0;
+  /** Whether the queues of the loop held too much then. */
+  #wasOver = false;
   #sends = 0;
   #receives = 0;
   #datas = 0;
@@ -337,7 +343,8 @@ class ConnectionEnd extends End implements WatchedCalls {
   #wasPaused = false;
   /** `write` said false, and `drain` has not followed. */
   #isDrainDue = false;
-  #isFinishing = false;
+  /** What finish() was called for. */
+  #finishReason: CloseReason | undefined;
   #hasCalledEnd = false;
   /** The kernel refused our stream. */
   #hasSendFailed = false;
@@ -431,10 +438,12 @@ class ConnectionEnd extends End implements WatchedCalls {
         connection.resume();
         break;
       case "finish":
-        this.note("finish");
-        if (state !== "closed") this.#isFinishing = true;
+      case "finish at once":
+        this.note(action[0]);
+        if (state !== "closed") this.#finishReason ??= action[0] === "finish" ? "close" : "stop";
         this.#corks = 0;
-        connection.finish();
+        if (action[0] === "finish") connection.finish();
+        else connection.finish({ timeoutMs: 0, reason: "stop" });
         if (connection.state === "open") this.fail("is open after finish()");
         break;
       case "close":
@@ -527,10 +536,10 @@ class ConnectionEnd extends End implements WatchedCalls {
     if (this.#hasSendFailed && !this.#isPaused) return "does not close after its stream has failed";
     if (other.isUnclean && !this.#isPaused) return "the peer's reset is not noticed";
     if (other.isReleased && queuedBytes > 0 && this.#corks === 0) return "bytes are queued for a peer that has gone";
+    if (this.#isFinishing && (other.isTaking || other.isReleased)) return "finish() does not close";
     if (other.isTaking && this.#corks === 0) {
       if (queuedBytes > 0) return "queued bytes are not sent";
       if (state === "ending") return "the stream is not ended";
-      if (this.#isFinishing) return "finish() does not close";
       if (this.#isEndTold && !this.#script.allowHalfOpen) return "does not close after the end of the peer's stream";
     }
     if (this.#isEndTold && state === "ended") return "does not close though both streams have ended";
@@ -581,7 +590,13 @@ class ConnectionEnd extends End implements WatchedCalls {
   onRelease(): void {
     this.#wasPaused = this.#isPaused;
     this.#queuedAtLast = this.written - this.sent;
+    const otherQueuedBytes = this.other instanceof ConnectionEnd ? this.other.connection.queuedBytes : 0;
+    this.#wasOver = this.#queuedAtLast + otherQueuedBytes > (this.world.program.maxQueuedBytes ?? Infinity);
     this.released(this.#isLingerZero);
+  }
+
+  get #isFinishing(): boolean {
+    return this.#finishReason !== undefined;
   }
 
   #chunk(count: number): Uint8Array {
@@ -693,7 +708,7 @@ class ConnectionEnd extends End implements WatchedCalls {
       const haveBothEnded = this.#isEndTold && (this.#hasCalledEnd || !this.#script.allowHalfOpen);
       if (!haveBothEnded && !this.#isFinishing && !other.isReleased) this.fail("closed for no reason");
       if (this.sent !== this.written && !other.isReleased) this.fail(`dropped ${this.written - this.sent} bytes`);
-      const expected = this.#isFinishing ? "close" : "end";
+      const expected = this.#finishReason ?? "end";
       // Where the peer has gone meanwhile, either will do.
       const isEither = this.#isFinishing && other.isReleased && reason === "end";
       if (reason !== expected && !isEither) this.fail(`the reason is "${reason}", not "${expected}"`);
@@ -715,7 +730,9 @@ class ConnectionEnd extends End implements WatchedCalls {
     const { elapsedMs } = this.world;
     if (reason === "slow reader") {
       const isSlow = elapsedMs >= slowReaderMs && this.#queuedAtLast >= highWaterBytes;
-      if (!isSlow && this.#queuedAtLast <= maxQueuedBytes) this.fail(`cut off with ${this.#queuedAtLast} bytes queued`);
+      if (!isSlow && this.#queuedAtLast <= maxQueuedBytes && !this.#wasOver) {
+        this.fail(`cut off with ${this.#queuedAtLast} bytes queued`);
+      }
     } else if (reason !== "timeout") {
       this.fail(`the reason is "${reason}", though a limit was exceeded`);
     } else if (!TIMEOUTS.some((name) => elapsedMs >= (limits[name] ?? Infinity))) {
@@ -764,7 +781,7 @@ export class World {
     this.program = program;
     const sys = watchedCalls((fd) => this.#connections.find((end) => end.fd === fd && !end.isReleased));
     this.loop = new EventLoop(
-      { onError: (error) => this.#errors.push(error) },
+      { onError: (error) => this.#errors.push(error), maxQueuedBytes: program.maxQueuedBytes },
       { ...sys, ...sabotage.sys?.(sys) },
       this.#host,
     );
