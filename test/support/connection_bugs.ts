@@ -265,10 +265,6 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
     },
   },
   {
-    name: "a block of the pool is still linked to the next one",
-    edit: { file: "src/write_queue.ts", find: "    block.next = undefined;\n", replace: "" },
-  },
-  {
     name: "a large chunk that is queued is not copied",
     edit: { file: "src/write_queue.ts", find: "takePiece(copy, 0)", replace: "takePiece(bytes, at)" },
   },
