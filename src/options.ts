@@ -21,6 +21,20 @@ export function integerOption(
   return value;
 }
 
+/** `value` if it is a number from `min` to `max`, `fallback` if it is undefined. */
+export function numberOption(
+  name: string,
+  value: number | undefined,
+  fallback: number,
+  min: number,
+  max: number,
+): number {
+  if (value === undefined) return fallback;
+  if (typeof value !== "number") throw new TypeError(`Cannot use ${name} ${String(value)}: it must be a number`);
+  if (!(value >= min && value <= max)) throw new RangeError(`Cannot use ${name} ${value}: it must be ${min} to ${max}`);
+  return value;
+}
+
 /** `value` if it is true or false, `fallback` if it is undefined. */
 export function booleanOption(name: string, value: boolean | undefined, fallback: boolean): boolean {
   if (value === undefined) return fallback;

@@ -419,6 +419,29 @@ describe("EventLoop, onError", () => {
 });
 
 describe("EventLoop.run(), parking", () => {
+  test("run() with spinMs looks again instead of parking while events come fast, and parks when they do not", async () => {
+    const { loop, host } = await parkedLoop({ spinMs: 0.2 });
+    let parks = 0;
+    const event = (afterMs: number) => {
+      loop.setTimer(afterMs, () => {});
+      host.clockMs += afterMs;
+      if (host.parker.parkedMs === undefined) return void host.runMacrotasks();
+      parks++;
+      host.parker.fire();
+    };
+    for (let i = 0; i < 20; i++) event(0.05);
+    expect(parks).toBeLessThan(15);
+    const before = parks;
+    for (let i = 0; i < 20; i++) event(0.05);
+    expect(parks).toBe(before);
+    for (let i = 0; i < 40; i++) {
+      event(5);
+      host.runMacrotasks();
+    }
+    expect(host.parker.parkedMs).toBe(Infinity);
+    expect(host.macrotasks).toEqual([]); // nothing burns
+  });
+
   test("run() parks when idle, until the next deadline", async () => {
     const { loop, host } = manualLoop();
     loop.setTimer(70, () => {});
