@@ -8,7 +8,7 @@ import { checkHandlers, type ConnectionHandlers, type ConnectionSettings, isProm
 import { type DeadlineName, Deadlines } from "./deadlines.ts";
 import type { IdleNode } from "./idle_list.ts";
 import { Interest, Readiness } from "./interest.ts";
-import { FINISH_CHECK_MS, FINISH_MS, GATHER_MAX_BYTES, READ_BUDGET_BYTES, TIMER_MAX_MS } from "./limits.ts";
+import { FINISH_CHECK_MS, FINISH_MS, READ_BUDGET_BYTES, TIMER_MAX_MS } from "./limits.ts";
 import type { Ending, EventLoop, Flushing } from "./loop.ts";
 import { integerOption, knownOptions } from "./options.ts";
 import { Outbox } from "./outbox.ts";
