@@ -250,7 +250,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   resume(): void {
     if (!this.#isPaused) return;
     this.#isPaused = false;
-    if (this.#finish !== undefined) return;
+    if (this.#finish !== undefined || this.#state === "closed") return;
     this.#deadlines?.resume(this.#loop.now);
     this.#readOn();
   }
@@ -530,7 +530,9 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     if (this.#isReadEnded) return this.#release(this.#finish?.reason ?? "end");
     shutdownWrite(this.#fd, this.#sys);
     this.#advance("ended");
-    if (this.#finish !== undefined) this.#checkDelivered();
+    if (this.#finish === undefined) return;
+    this.#discard(); // what came since
+    if (this.#isEnded) this.#checkDelivered();
   }
 
   // Reading
@@ -643,10 +645,11 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** Stops waiting for what nobody wants to read now. */
   #ignore(readiness: number): void {
+    if (this.#sendError !== undefined && this.#isPaused) return this.#settleFailure();
     const isHungUp = (readiness & Readiness.hungUp) !== 0;
     if (isHungUp && this.#isReadEnded) {
       const error = this.#pendingError();
-      return this.#release(error === undefined ? "end" : "reset", error);
+      return this.#release(error === undefined ? this.#finish?.reason ?? "end" : "reset", error);
     }
     if (this.#settings.triggerBits !== 0) return; // an edge is reported once
     this.#setInterest(this.#interest & ~Interest.readable);
