@@ -11,6 +11,8 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { median, spread } from "./figures.ts";
+import { OWN, RUN } from "./runtimes.ts";
 
 const { values } = parseArgs({
   options: {
@@ -21,21 +23,12 @@ const { values } = parseArgs({
   },
 });
 
-const BIN = fileURLToPath(new URL("../node_modules/.bin/", import.meta.url));
 const HERE = fileURLToPath(new URL("./", import.meta.url));
-const RUN = {
-  deno: [`${BIN}deno`, "run", "--allow-ffi", "--allow-net", "--no-prompt"],
-  bun: [`${BIN}bun`],
-  node: [`${BIN}node`, "--disable-warning=ExperimentalWarning"],
-} as const;
 
 const CONTESTANTS = (["deno", "bun", "node"] as const).flatMap((runtime) => [
   { name: `${runtime}: Spillway, level`, command: [...RUN[runtime], `${HERE}servers/spillway.ts`, "level"] },
   { name: `${runtime}: Spillway, edge`, command: [...RUN[runtime], `${HERE}servers/spillway.ts`, "edge"] },
-  {
-    name: { deno: "deno: Deno.listen", bun: "bun: Bun.listen", node: "node: node:net" }[runtime],
-    command: [...RUN[runtime], `${HERE}servers/${runtime}.ts`],
-  },
+  { name: OWN[runtime], command: [...RUN[runtime], `${HERE}servers/${runtime}.ts`] },
 ]);
 
 const TICKS_PER_SECOND = 100; // USER_HZ, the same on every Linux of these CPUs: time(7)
@@ -70,10 +63,6 @@ async function measure(command: readonly string[]): Promise<{ perSecond: number;
   }
 }
 
-function median(sorted: readonly number[]): number {
-  return sorted[Math.floor(sorted.length / 2)]!;
-}
-
 const results = CONTESTANTS.map(({ name, command }) => ({
   name,
   command,
@@ -93,10 +82,7 @@ process.stderr.write("\r".padEnd(60) + "\r");
 console.log(`echo of ${values.bytes} B, ${values.clients} clients; median (min to max) of ${values.rounds}\n`);
 console.log(`${"".padEnd(24)}${"messages/s".padStart(12)}${"server CPU a message".padStart(34)}`);
 for (const { name, perSecond, cpu } of results) {
-  const [rate, micros] = [perSecond.toSorted((a, b) => a - b), cpu.toSorted((a, b) => a - b)];
-  const spread = `${micros[0]!.toFixed(2)} to ${micros.at(-1)!.toFixed(2)}`;
   console.log(
-    name.padEnd(24) + `${Math.round(median(rate))}`.padStart(12) +
-      `${median(micros).toFixed(2)} µs (${spread})`.padStart(34),
+    name.padEnd(24) + `${Math.round(median(perSecond))}`.padStart(12) + `${spread(cpu, 2)} µs`.padStart(34),
   );
 }

@@ -1,4 +1,5 @@
 import { fileURLToPath } from "node:url";
+import { RUN, type Runtime } from "../runtimes.ts";
 
 /** A server that is measured. */
 export interface Contestant {
@@ -11,17 +12,8 @@ export interface Contestant {
   readonly isMain: boolean;
 }
 
-type Runtime = "deno" | "bun" | "node";
-
-const BIN = fileURLToPath(new URL("../../node_modules/.bin/", import.meta.url));
 const SPILLWAY = fileURLToPath(new URL("./server.ts", import.meta.url));
 const SERVERS = fileURLToPath(new URL("../servers/", import.meta.url));
-
-const RUN: Readonly<Record<Runtime, readonly string[]>> = {
-  deno: [`${BIN}deno`, "run", "--no-prompt", "--allow-ffi", "--allow-net"],
-  bun: [`${BIN}bun`],
-  node: [`${BIN}node`, "--disable-warning=ExperimentalWarning"],
-};
 
 /** What distinguishes Spillway's contestants of one runtime. */
 const VARIANTS = [

@@ -1,0 +1,16 @@
+/** The value that `part` of `values` are below. */
+export function quantile(values: readonly number[], part: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? NaN;
+}
+
+/** The one in the middle. */
+export function median(values: readonly number[]): number {
+  return quantile(values, 0.5);
+}
+
+/** The median, and in brackets the smallest and the largest. */
+export function spread(values: readonly number[], digits: number): string {
+  const [min, max] = [Math.min(...values), Math.max(...values)].map((value) => value.toFixed(digits));
+  return `${median(values).toFixed(digits)} (${min} to ${max})`;
+}
