@@ -5,8 +5,8 @@ import process from "node:process";
 import { afterEach, beforeAll, beforeEach, expect } from "vitest";
 import { O, RLIMIT } from "../../ffi/constants.ts";
 import { errnoName, expectValue } from "../../ffi/errno.ts";
-import type { Rlimit } from "../../ffi/layout.ts";
-import { close, getrlimit, open, setrlimit } from "../../ffi/syscalls.ts";
+import { PollSet, type Rlimit } from "../../ffi/layout.ts";
+import { close, getrlimit, open, poll, setrlimit } from "../../ffi/syscalls.ts";
 
 const SETTLE_MS = 2_000;
 
@@ -69,7 +69,7 @@ export function disown(fd: number): number {
 /** Runs `test` while this process may open `free` more descriptors. Nothing of the runtime runs meanwhile. */
 export function withFree(free: number, test: () => void): void {
   const limit = getrlimit(RLIMIT.nofile) as Rlimit;
-  const open = new Set(openNumbers());
+  const open = new Set(settledNumbers());
   let soft = 0;
   for (let left = free; left > 0 || open.has(soft); soft++) if (!open.has(soft)) left--;
   expect(setrlimit(RLIMIT.nofile, { ...limit, soft })).toBe(0);
@@ -77,6 +77,17 @@ export function withFree(free: number, test: () => void): void {
     test();
   } finally {
     expect(setrlimit(RLIMIT.nofile, limit)).toBe(0);
+  }
+}
+
+/** The numbers in use, once two looks agree: a thread of the runtime may have a file open for a moment. */
+function settledNumbers(): number[] {
+  let before = openNumbers();
+  for (;;) {
+    poll(new PollSet(1), 0, 2); // 2 ms
+    const now = openNumbers();
+    if (now.join() === before.join()) return now;
+    before = now;
   }
 }
 
