@@ -126,7 +126,12 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     settings.idle?.touch(this, this.#openedAtMs);
     const { timeouts, bytesInPerSecond } = settings;
     if (timeouts !== undefined) this.#deadlines = new Deadlines(loop, timeouts, (name) => this.#expire(name));
-    if (bytesInPerSecond !== Infinity) this.#intake = new Throttle(loop, bytesInPerSecond, () => this.#readOn());
+    if (bytesInPerSecond !== Infinity) {
+      this.#intake = new Throttle(loop, bytesInPerSecond, () => {
+        this.#timeReading();
+        this.#readOn();
+      });
+    }
     loop.leaks?.made(this, fd);
   }
 
@@ -243,7 +248,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   pause(): void {
     if (this.#isPaused) return;
     this.#isPaused = true; // what is waited for changes with the next event, if one comes
-    this.#deadlines?.pause();
+    this.#timeReading();
   }
 
   /** Reads again. */
@@ -251,7 +256,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     if (!this.#isPaused) return;
     this.#isPaused = false;
     if (this.#finish !== undefined || this.#state === "closed") return;
-    this.#deadlines?.resume(this.#loop.now);
+    this.#timeReading();
     this.#readOn();
   }
 
@@ -318,7 +323,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     if (this.#sendError !== undefined) return this.#release("reset", this.#sendError);
     this.#finish = { timeoutMs, reason: options.reason ?? "close" };
     this.#unread = undefined;
-    this.#deadlines?.pause(); // no more messages are waited for
+    this.#timeReading(); // no more messages are waited for
     this.end();
     this.#discard();
     if (this.#isEnded) this.#checkDelivered();
@@ -478,7 +483,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     if (bytesSent > sentBefore) {
       const now = this.#touch();
       this.#deadlines?.sent(now);
-      if (queuedBytes < this.#settings.highWaterBytes) this.#deadlines?.over(now, false);
+      if (queuedBytes <= this.#settings.lowWaterBytes) this.#deadlines?.over(now, false);
     }
     if (isBlocked !== ((this.#interest & Interest.writable) !== 0)) {
       this.#deadlines?.blocked(this.#loop.now, isBlocked);
@@ -539,6 +544,11 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   get #isReading(): boolean {
     return !this.#isPaused && !this.#isReadEnded && this.#finish === undefined && this.#intake?.isWaiting !== true;
+  }
+
+  /** Has the timeouts of reading run while we read. */
+  #timeReading(): void {
+    this.#deadlines?.reading(this.#loop.now, this.#isReading);
   }
 
   /** Reading may go on, after it was paused or held to its rate. */
@@ -640,6 +650,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** The rate is used up: what is readable is out of sight until bytes may pass again. */
   #holdIntake(): void {
+    this.#timeReading();
     if (this.#settings.triggerBits === 0) this.#setInterest(this.#interest & ~Interest.readable);
   }
 
@@ -792,5 +803,5 @@ const EXPIRED: Readonly<Record<DeadlineName, (ms: number) => string>> = {
   readTimeoutMs: (ms) => `whose peer took more than ${ms} ms over one message (readTimeoutMs)`,
   writeTimeoutMs: (ms) => `whose peer took nothing of what is queued for ${ms} ms (writeTimeoutMs)`,
   handshakeTimeoutMs: (ms) => `whose peer sent nothing in its first ${ms} ms (handshakeTimeoutMs)`,
-  slowReaderMs: (ms) => `whose queue was at highWaterBytes or above for ${ms} ms (slowReaderMs)`,
+  slowReaderMs: (ms) => `whose queue took more than ${ms} ms from highWaterBytes down to lowWaterBytes (slowReaderMs)`,
 };

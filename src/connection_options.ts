@@ -46,7 +46,10 @@ export interface ConnectionOptions {
    * @default {unlimited}
    */
   maxQueuedBytes?: number;
-  /** How long the queue may stay at `highWaterBytes` or above before the peer is cut off with a reset. @default {0} */
+  /**
+   * How long the queue may take from `highWaterBytes` down to `lowWaterBytes`, which is from a `write` that said false to
+   * its `drain`, before the peer is cut off with a reset. @default {0}
+   */
   slowReaderMs?: number;
   /** Whether the connection stays when the peer has ended its stream, until `end` or `close`. @default {false} */
   allowHalfOpen?: boolean;
@@ -55,7 +58,8 @@ export interface ConnectionOptions {
   /**
    * How long the peer may take over one message, from its first byte on, before the connection is closed, however
    * steadily the bytes trickle in. Where a message ends is yours to say: call `connection.progress()` for each one, or
-   * every connection is over this long after its first byte. Does not run while reading is paused. @default {0}
+   * every connection is over this long after its first byte. Stands still while reading is paused, or held to its rate.
+   * @default {0}
    */
   readTimeoutMs?: number;
   /** How long the kernel may refuse queued bytes before the connection is cut off with a reset. @default {0} */

@@ -36,8 +36,8 @@ export class Deadlines {
   #messageMs = STOPPED;
   #blockedMs = STOPPED;
   #overMs = STOPPED;
-  /** Nobody reads: that no message is completed is not the peer's doing. */
-  #isPaused = false;
+  /** Since when nobody reads: that no message is completed is not the peer's doing then. */
+  #heldMs = STOPPED;
   #isClosed = false;
 
   /** The connection begins now. `expired` is called once at most, as a timer of the loop. */
@@ -76,7 +76,7 @@ export class Deadlines {
     if (isBlocked) this.#sooner(now, this.#settings.writeTimeoutMs);
   }
 
-  /** The queue has reached the high-water mark, or fallen below it. */
+  /** The queue has reached the high-water mark, or fallen to the low one. */
   over(now: number, isOver: boolean): void {
     if (!isOver) this.#overMs = STOPPED;
     else if (this.#overMs === STOPPED) {
@@ -85,22 +85,17 @@ export class Deadlines {
     }
   }
 
-  /** Reading is paused. */
-  pause(): void {
-    this.#isPaused = true;
-  }
-
-  /** Reading goes on; what was to be read by a deadline has all its time again. */
-  resume(now: number): void {
-    this.#isPaused = false;
-    if (this.#messageMs !== STOPPED) {
-      this.#messageMs = now;
-      this.#sooner(now, this.#settings.readTimeoutMs);
-    }
-    if (this.#handshakeMs !== STOPPED) {
-      this.#handshakeMs = now;
-      this.#sooner(now, this.#settings.handshakeTimeoutMs);
-    }
+  /** Reading is held back, or goes on: meanwhile the clocks of what is to be read stand still. */
+  reading(now: number, isReading: boolean): void {
+    if (isReading === (this.#heldMs === STOPPED)) return;
+    const heldForMs = now - this.#heldMs;
+    this.#heldMs = isReading ? STOPPED : now;
+    if (!isReading) return;
+    this.#messageMs += heldForMs;
+    this.#handshakeMs += heldForMs;
+    const { readTimeoutMs, handshakeTimeoutMs } = this.#settings;
+    if (this.#messageMs !== STOPPED) this.#sooner(this.#messageMs, readTimeoutMs);
+    if (this.#handshakeMs !== STOPPED) this.#sooner(this.#handshakeMs, handshakeTimeoutMs);
   }
 
   /** Nothing expires any more, whatever is noted after this. */
@@ -136,7 +131,7 @@ export class Deadlines {
     const consider = (name: DeadlineName, at: number): void => {
       if (at < next[1]) next = [name, at];
     };
-    if (!this.#isPaused) {
+    if (this.#heldMs === STOPPED) {
       consider("readTimeoutMs", deadline(this.#messageMs, readTimeoutMs));
       consider("handshakeTimeoutMs", deadline(this.#handshakeMs, handshakeTimeoutMs));
     }

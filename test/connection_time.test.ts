@@ -134,6 +134,22 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered, with", (tri
       expect(reasons).toEqual(["timeout"]);
     }));
 
+  test("readTimeoutMs stands still while the rate holds reading back, and runs for who trickles below it", async () => {
+    await timeRig({ trigger, readTimeoutMs: 1_000, bytesInPerSecond: 10 }, ({ connection, peer, passMs, loop }) => {
+      send(peer, bytes(30), MSG.nosignal); // takes 2 s at that rate
+      turnUntil(loop, () => connection.bytesReceived === 10, "the burst");
+      for (let i = 0; i < 25; i++) passMs(100);
+      expect([connection.state, connection.bytesReceived]).toEqual(["open", 30]);
+    });
+    await timeRig({ trigger, readTimeoutMs: 1_000, bytesInPerSecond: 10 }, ({ connection, passMs, receive }) => {
+      for (let i = 0; i < 4; i++) {
+        receive(".");
+        passMs(250);
+      }
+      expect(connection.state).toBe("closed");
+    });
+  });
+
   test("writeTimeoutMs cuts a peer off that takes nothing, with a reset, and not one that takes a little", () =>
     timeRig({ trigger, writeTimeoutMs: 100 }, (r) => {
       const { connection, reasons, log, passMs, peer, loop } = r;
@@ -185,7 +201,7 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered, with", (tri
       expect(r.connection.state).toBe("open");
       r.passMs(1);
       expect(r.reasons).toEqual(["slow reader"]);
-      expect(r.log.at(-1)).toMatch(/whose queue was at highWaterBytes or above for 100 ms \(slowReaderMs\)$/);
+      expect(r.log.at(-1)).toMatch(/took more than 100 ms from highWaterBytes down to lowWaterBytes \(slowReaderMs\)$/);
     }));
 
   test("the timeout that is due first, whichever it is", () =>
