@@ -13,11 +13,11 @@ export function check<T>(property: fc.IProperty<T>): void {
 }
 
 /** As {@linkcode check}, for a property that takes its time. */
-export async function checkAsync<T>(property: fc.IAsyncProperty<T>): Promise<void> {
-  await fc.assert(property, parameters());
+export async function checkAsync<T>(property: fc.IAsyncProperty<T>, runs: number = RUNS): Promise<void> {
+  await fc.assert(property, parameters(runs));
 }
 
-function parameters(): { numRuns: number; seed?: number } {
+function parameters(numRuns: number = RUNS): { numRuns: number; seed?: number } {
   const seed = process.env.TEST_SEED === undefined ? {} : { seed: Number(process.env.TEST_SEED) };
-  return { numRuns: RUNS, ...seed };
+  return { numRuns, ...seed };
 }
