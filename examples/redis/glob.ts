@@ -1,5 +1,6 @@
 /** Whether `text` is matched by a pattern of `*`, `?`, `[a-z]`, `[^a-z]` and `\` before what is meant literally. */
 export function matches(pattern: string, text: string): boolean {
+  if (text === "") return pattern === "" || pattern === "*"; // and not "**", in Redis
   // Where the last star was, and how much of the text it has taken: a star further left need not take more.
   let [starAt, taken] = [-1, 0];
   let [p, t] = [0, 0];

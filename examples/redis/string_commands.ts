@@ -1,7 +1,7 @@
 import { ALL_KEYS, command, type Commands, KEYS_AND_VALUES, ONE_KEY } from "./command.ts";
 import { CommandError, type Database } from "./database.ts";
 import { expiryTime, type TimeUnit } from "./expiry.ts";
-import { index, integer, negative, sum } from "./numbers.ts";
+import { integer, negative, sum } from "./numbers.ts";
 import { ARGUMENT_MAX_BYTES } from "./requests.ts";
 
 /** Options of SET that say a time, and how. */
@@ -70,11 +70,11 @@ export function stringCommands(db: Database): Commands {
     }),
     strlen: command(2, ONE_KEY, (args, reply) => reply.integer(db.string(args[1]!)?.length ?? 0)),
     getrange: command(4, ONE_KEY, (args, reply) => {
-      const [start, end] = [index(args[2]!), index(args[3]!)];
+      const [start, end] = [integer(args[2]!), integer(args[3]!)];
       const value = db.string(args[1]!) ?? "";
-      if (start < 0 && end < 0 && start > end) return reply.bulk("");
-      const [first, last] = [start, end].map((at) => Math.max(0, at < 0 ? at + value.length : at)) as [number, number];
-      reply.bulk(first > last ? "" : value.slice(first, last + 1));
+      if (start < 0n && end < 0n && start > end) return reply.bulk("");
+      const [first, last] = [start, end].map((at) => Math.max(0, Number(at) + (at < 0n ? value.length : 0)));
+      reply.bulk(value.slice(first, last! + 1));
     }),
   };
 }
