@@ -24,8 +24,11 @@ export const ACCEPT_FAILURES: number = 8;
 /** Turns before `run()` gives the thread to the runtime. More save little, and delay promises and signals. */
 export const TURNS_PER_MACROTASK: number = 4;
 
-/** Longest look for events before a loop has itself woken: far beyond what that costs. */
-export const SPIN_MAX_MS: number = 10;
+/** How long a loop blocks the thread for the next event before it parks, where they come that fast. */
+export const WAIT_MS: number = 1;
+
+/** Longest that a loop may be told to stay awake without events: far beyond what it costs to be woken. */
+export const AWAKE_MAX_MS: number = 10;
 
 /** Longest single wait of `runBlocking()`: a thread blocked in the kernel can be neither terminated nor interrupted. */
 export const BLOCKING_WAIT_MS: number = 5_000;

@@ -2,19 +2,20 @@ import { type Host, host as selectHost, type Parker } from "../ffi/host.ts";
 import { realSyscalls, type Syscalls } from "../ffi/syscalls.ts";
 import { assert } from "./assert.ts";
 import {
+  AWAKE_MAX_MS,
   BLOCKING_WAIT_MS,
   REARM_INTERVAL_MS,
   RECEIVE_BUFFER_BYTES,
-  SPIN_MAX_MS,
   TIMER_MAX_MS,
   TURNS_PER_MACROTASK,
+  WAIT_MS,
 } from "./limits.ts";
 import { LeakWatch } from "./leak_watch.ts";
+import { Lulls } from "./lulls.ts";
 import { booleanOption, functionOption, integerOption, knownOptions, numberOption } from "./options.ts";
 import { Poller } from "./poller.ts";
 import { QueueBudget } from "./queue_budget.ts";
 import { Sender } from "./sender.ts";
-import { Spin } from "./spin.ts";
 import { type Timer, Timers } from "./timers.ts";
 import { Waker } from "./waker.ts";
 import { PiecePool } from "./write_queue.ts";
@@ -48,9 +49,14 @@ export interface EventLoopOptions {
    */
   reportLeaks?: boolean;
   /**
-   * How long `run` may look for events before it has itself woken, in ms with a fraction, where they have been coming that
-   * fast: 0.1 to 0.3 shortens the answer to a single client, at the price of a busy core meanwhile. Where events come
-   * further apart it does not look at all. @default {0}
+   * How long `run` may block the thread for the next event, in whole ms, where events have been coming that fast: to be
+   * woken from parking costs more. The runtime's own timers and promises may be late by that much meanwhile. 0 parks
+   * always. @default {1}
+   */
+  waitMs?: number;
+  /**
+   * How long `run` may look for events again and again before that, in ms with a fraction, where they have been coming
+   * that fast: 0.1 to 0.3 shortens the answer to a single client, at the price of a busy core meanwhile. @default {0}
    */
   spinMs?: number;
   /**
@@ -112,7 +118,9 @@ export class EventLoop {
   #mode: Mode = "idle";
   #parker: Parker | undefined;
   #rearmTimer: Timer | undefined;
-  #spin: Spin | undefined;
+  readonly #awakeMs: number;
+  readonly #spins: Lulls;
+  readonly #waits: Lulls;
   /** Settles when the loop is closed; absent until `close`. */
   #closed: Promise<void> | undefined;
   /** Settles the promise of `run`. */
@@ -125,7 +133,7 @@ export class EventLoop {
    * @throws {SystemError} If there is no descriptor left.
    */
   constructor(options: EventLoopOptions = {}, sys: Syscalls = realSyscalls, host: Host = selectHost()) {
-    knownOptions("make an event loop", options, ["onError", "maxQueuedBytes", "reportLeaks", "spinMs"]);
+    knownOptions("make an event loop", options, ["onError", "maxQueuedBytes", "reportLeaks", "waitMs", "spinMs"]);
     const { maxQueuedBytes } = options;
     this.queueBudget = new QueueBudget(
       maxQueuedBytes === undefined ? Infinity : integerOption("maxQueuedBytes", maxQueuedBytes, Infinity, 1),
@@ -133,8 +141,9 @@ export class EventLoop {
     if (booleanOption("reportLeaks", options.reportLeaks, false)) {
       this.leaks = new LeakWatch(options.onError ?? ((leak) => host.diagnose(`spillway: ${leak.stack}`)));
     }
-    const spinMs = numberOption("spinMs", options.spinMs, 0, 0, SPIN_MAX_MS);
-    if (spinMs > 0) this.#spin = new Spin(spinMs);
+    this.#spins = new Lulls(numberOption("spinMs", options.spinMs, 0, 0, AWAKE_MAX_MS));
+    this.#awakeMs = integerOption("waitMs", options.waitMs, WAIT_MS, 0, AWAKE_MAX_MS);
+    this.#waits = new Lulls(this.#awakeMs);
     this.sys = sys;
     this.sender = new Sender(sys);
     this.#host = host;
@@ -481,17 +490,33 @@ export class EventLoop {
     try {
       for (let i = 0; i < TURNS_PER_MACROTASK; i++) {
         if (this.#isStopping) return this.#end();
-        const hasHappened = this.turn(0);
-        if (hasHappened) this.#spin?.busy(this.#now);
-        if (hasHappened || this.#isStopping || this.#hasWork()) continue;
-        if (this.#spin === undefined || !this.#spin.idle(this.#now)) return this.#park();
-        break; // the runtime has its round between two looks
+        if (this.turn(0)) this.#endLull();
+        else if (!this.#isStopping && !this.#hasWork()) {
+          if (!this.#stayAwake()) return this.#park();
+          break; // the runtime has its round before the next look
+        }
       }
     } catch (error) {
       return this.#end(error);
     }
     this.#host.macrotask(this.#drive);
   };
+
+  /** Nothing is to be done. @returns Whether to look again at once: to park, and be woken, costs more than a short lull. */
+  #stayAwake(): boolean {
+    const now = this.#now;
+    this.#spins.begin(now);
+    this.#waits.begin(now);
+    if (this.#spins.isShort(now)) return true;
+    if (!this.#waits.isShort(now) || !this.turn(this.#awakeMs)) return false;
+    this.#endLull();
+    return true;
+  }
+
+  #endLull(): void {
+    this.#spins.end(this.#now);
+    this.#waits.end(this.#now);
+  }
 
   /** Work that the epoll descriptor does not tell of. A loop that has some must not park. */
   #hasWork(): boolean {

@@ -41,7 +41,7 @@ const LEVELS: readonly (readonly string[])[] = [
     "src/shared_bytes.ts",
     "src/sender.ts",
     "src/leak_watch.ts",
-    "src/spin.ts",
+    "src/lulls.ts",
     "src/framer.ts",
     "src/length_prefix_framer.ts",
     "src/delimiter_framer.ts",

@@ -48,8 +48,11 @@ function manualLoop(options: EventLoopOptions = {}, sys?: Syscalls): { loop: Eve
 }
 
 /** A loop that `run` drives, on a host that the test moves by hand, and that has parked. */
-async function parkedLoop(options: EventLoopOptions = {}): Promise<ReturnType<typeof manualLoop> & Running> {
-  const { loop, host } = manualLoop(options);
+async function parkedLoop(
+  options: EventLoopOptions = {},
+  sys?: Syscalls,
+): Promise<ReturnType<typeof manualLoop> & Running> {
+  const { loop, host } = manualLoop(options, sys);
   const running = run(loop);
   await host.ready;
   await Promise.resolve();
@@ -419,8 +422,63 @@ describe("EventLoop, onError", () => {
 });
 
 describe("EventLoop.run(), parking", () => {
+  test("run() blocks for up to waitMs instead of parking while events come fast, and parks when they do not", async () => {
+    const timeouts: number[] = [];
+    let onWait = () => {};
+    const sys = {
+      ...realSyscalls,
+      epollWait(fd: number, events: Uint32Array, count: number, timeoutMs: number) {
+        if (timeoutMs !== 0) {
+          timeouts.push(timeoutMs);
+          onWait();
+        }
+        return realSyscalls.epollWait(fd, events, count, timeoutMs);
+      },
+    };
+    const { loop, host } = await parkedLoop({ waitMs: 2 }, sys);
+    let wakes = 0;
+    const waker = loop.createWaker(() => wakes++);
+    const wakeAfter = (ms: number) => {
+      host.clockMs += ms;
+      waker.wake();
+    };
+    // Events that come while it is parked: it learns that they come fast.
+    for (let i = 0; i < 10; i++) {
+      wakeAfter(1);
+      host.parker.fire();
+      host.settle();
+    }
+    expect(timeouts.length).toBeGreaterThan(0);
+    expect(new Set(timeouts)).toEqual(new Set([2]));
+    // One that comes while it blocks is told without a wake-up; then it blocks again, in vain, and parks.
+    timeouts.length = 0;
+    let left = 5;
+    onWait = () => left-- > 0 && wakeAfter(1);
+    const before = wakes;
+    wakeAfter(1);
+    host.parker.fire();
+    host.settle();
+    expect(wakes - before).toBe(6);
+    expect(timeouts).toHaveLength(6);
+    expect(host.parker.parkedMs).toBe(Infinity);
+    // Slow ones are waited for by parking.
+    for (let i = 0; i < 20; i++) {
+      wakeAfter(50);
+      host.parker.fire();
+      host.settle();
+    }
+    timeouts.length = 0;
+    for (let i = 0; i < 20; i++) {
+      wakeAfter(50);
+      host.parker.fire();
+      host.settle();
+    }
+    expect(timeouts).toEqual([]);
+    waker.close();
+  });
+
   test("run() with spinMs looks again instead of parking while events come fast, and parks when they do not", async () => {
-    const { loop, host } = await parkedLoop({ spinMs: 0.2 });
+    const { loop, host } = await parkedLoop({ spinMs: 0.2, waitMs: 0 });
     let parks = 0;
     const event = (afterMs: number) => {
       loop.setTimer(afterMs, () => {});
