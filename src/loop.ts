@@ -448,11 +448,17 @@ export class EventLoop {
     gathered.length = 0;
   }
 
-  /** No turn is under way: this is a job of its own. */
+  /** Outside a turn, in a job of its own. As in a turn none begins meanwhile, and what `drain` writes waits for the next. */
   readonly #flushPosted = (): void => {
     this.#isFlushPosted = false;
-    this.#flush();
-    if (this.#gathered.length > 0) this.#unpark(); // a turn takes it from here
+    this.#now = this.#host.now();
+    this.#isTurning = true;
+    try {
+      this.#flush();
+    } finally {
+      this.#isTurning = false;
+    }
+    if (this.#hasWork() || this.#thrown.length > 0) this.#unpark(); // a turn takes it from here
   };
 
   #endTurn(): void {

@@ -59,6 +59,13 @@ function readAtPeer<T>({ loop, peer }: Rig<T>, count: number): Uint8Array {
   return all;
 }
 
+/** Writes up to the high-water mark, so that drain is due. */
+function fill(connection: Connection): void {
+  connection.cork();
+  while (connection.write(bytes(100)));
+  connection.uncork();
+}
+
 /** Writes until the kernel takes no more. */
 function block<T>({ loop, connection }: Rig<T>): number {
   let written = 0;
@@ -118,6 +125,35 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered, gathers:", 
       expect(connection.queuedBytes).toBe(0);
       expect(sizes).toEqual([9]);
       expect(text(receiveAll(peer))).toBe("two words");
+    });
+  });
+
+  test("who writes on at each drain, outside a turn, leaves the thread after one budget; and drain begins no turn", () => {
+    let [sends, error, turn]: [number, unknown, () => void] = [0, undefined, () => {}];
+    return rig({
+      trigger,
+      highWaterBytes: 1000,
+      sys: { // a kernel without an end to what it takes
+        send: (_fd, source, _flags, length = source.byteLength) => (sends++, length),
+        sendmsg: (_fd, message) => (sends++, vectorBytes(message)),
+      },
+    }, {
+      drain(connection) {
+        try {
+          turn();
+        } catch (thrown) {
+          error = thrown;
+        }
+        if (sends < 100) fill(connection);
+      },
+    }, async ({ loop, connection }) => {
+      turn = () => void loop.turn(0);
+      fill(connection);
+      for (let i = 0; i < 20; i++) await Promise.resolve();
+      expect(sends).toBe(1);
+      expect(String(error)).toBe("RangeError: Cannot take a turn: one is under way, and turns do not nest");
+      loop.turn(0);
+      expect(sends).toBe(2);
     });
   });
 
