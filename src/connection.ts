@@ -630,6 +630,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   #readEnd(): void {
     if (this.#sendError !== undefined) return this.#release("reset", this.#sendError);
     this.#isReadEnded = true;
+    this.#timeReading();
     try {
       this.#watch(this.#handlers.end?.(this));
     } catch (error) {

@@ -60,7 +60,7 @@ export class Deadlines {
 
   /** A whole message has been taken. */
   completed(now: number, hasNextBegun: boolean): void {
-    this.#messageMs = hasNextBegun ? now : STOPPED;
+    this.#messageMs = hasNextBegun ? Math.min(now, this.#heldMs) : STOPPED; // what is held is added when it is over
     if (hasNextBegun) this.#sooner(now, this.#settings.readTimeoutMs);
   }
 

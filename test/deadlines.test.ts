@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { realSyscalls, send } from "../ffi/syscalls.ts";
+import { SHUT } from "../ffi/constants.ts";
+import { realSyscalls, send, shutdown } from "../ffi/syscalls.ts";
 import { Connection } from "../src/connection.ts";
 import { type ConnectionHandlers, type ConnectionOptions, resolveConnection } from "../src/connection_options.ts";
 import { EventLoop } from "../src/loop.ts";
@@ -95,4 +96,37 @@ test("limits of queues do not count what was dropped when the peer was found gon
     }, "the end");
     expect(ends).toEqual(["reset"]);
     expect(connection.bytesReceived).toBe(30);
+  }));
+
+// The pause was added to the time of a message that began in it.
+test("progress() while reading is paused: the next message has its time from resume() on, and no more", () =>
+  scene(({ loop, host, connect, ends }) => {
+    const { connection, peer } = connect({ readTimeoutMs: 100 }, { data: (connection) => connection.pause() });
+    send(peer, bytes("a message, and a half"));
+    turnUntil(loop, () => connection.isPaused, "the message");
+    host.clockMs += 60_000;
+    connection.progress(6);
+    connection.resume();
+    host.clockMs += 99;
+    turnUntilQuiet(loop);
+    expect(ends).toEqual([]);
+    host.clockMs += 1;
+    turnUntilQuiet(loop);
+    expect(ends).toEqual(["timeout"]);
+  }));
+
+// Our answer was cut off for a message that could not become whole any more.
+test("timeouts of reading are over with the peer's stream", () =>
+  scene(({ loop, host, connect, ends }) => {
+    const { connection, peer } = connect({ readTimeoutMs: 100, handshakeTimeoutMs: 100, allowHalfOpen: true }, {});
+    send(peer, bytes("half a mess"));
+    shutdown(peer, SHUT.wr);
+    turnUntil(loop, () => connection.bytesReceived > 0, "the message");
+    turnUntilQuiet(loop);
+    host.clockMs += 1_000;
+    turnUntilQuiet(loop);
+    expect(ends).toEqual([]);
+    connection.end("our answer");
+    turnUntil(loop, () => ends.length > 0, "the end");
+    expect(ends).toEqual(["end"]);
   }));
