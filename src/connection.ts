@@ -263,6 +263,9 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   /**
    * Gives `bytes` back, to be delivered again before anything else, in the next turn, and to the handlers that there are
    * by then. For a handler that has got more than it wants, such as those of the next protocol. They are copied.
+   *
+   * Nothing else is read while a handler gives back: one that waits for the rest of a message keeps the bytes itself, as
+   * framers do, or pauses. After `end` nothing is delivered any more.
    */
   unread(bytes: Uint8Array): void {
     if (bytes.byteLength === 0 || this.#state === "closed") return;
