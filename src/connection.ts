@@ -121,6 +121,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     this.#onClosed = onClosed;
     this.#outbox = new Outbox(loop, fd, settings, () => this.#flush());
     this.#interest = Interest.readable | settings.triggerBits;
+    if (settings.triggerBits !== 0) this.#interest |= Interest.urgent; // no edge comes for what is behind
     this.#token = this.#register();
     this.#openedAtMs = this.busyAtMs = loop.now;
     settings.idle?.touch(this, this.#openedAtMs);
@@ -249,6 +250,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     if (this.#isPaused) return;
     this.#isPaused = true; // what is waited for changes with the next event, if one comes
     this.#timeReading();
+    if (this.#sendError !== undefined) this.#postRead(); // it ends there, unless it is resumed by then
   }
 
   /** Reads again. */
@@ -415,7 +417,9 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     }
     if (this.#state === "closed") return;
     if ((readiness & (Readiness.readable | Readiness.readEnded | Readiness.hungUp)) === 0) return;
-    if (this.#isReading) this.#read((readiness & (Readiness.readEnded | Readiness.hungUp)) !== 0);
+    // The end of the stream, the mark of urgent data (tcp(7)) and a failure of ours are found behind what a read returns.
+    const isMore = (readiness & (Readiness.readEnded | Readiness.hungUp | Readiness.urgent)) !== 0;
+    if (this.#isReading) this.#read(isMore || this.#sendError !== undefined);
     else if (this.#finish !== undefined && !this.#isReadEnded) this.#discard();
     else this.#ignore(readiness);
   }
@@ -577,8 +581,8 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     });
   }
 
-  /** @param mayHaveEnded A short read then does not mean that nothing is left: the end of stream is. */
-  #read(mayHaveEnded: boolean): void {
+  /** @param isMore A short read then does not mean that nothing is left. */
+  #read(isMore: boolean): void {
     if (this.#unread !== undefined) {
       const bytes = this.#unread;
       this.#unread = undefined;
@@ -597,7 +601,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
         this.#noteReceived(received);
         if (!this.#deliver(buffer.subarray(0, received))) return;
         const isShort = received < room.byteLength;
-        if (isShort && !mayHaveEnded) return; // the kernel had no more: epoll(7), questions, 9
+        if (isShort && !isMore) return; // the kernel had no more: epoll(7), questions, 9
         budget -= received;
       } else if (received === 0) {
         return this.#readEnd();
@@ -663,7 +667,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     if (this.#sendError !== undefined && this.#isPaused) return this.#settleFailure();
     const isHungUp = (readiness & Readiness.hungUp) !== 0;
     if (isHungUp && this.#isReadEnded) {
-      const error = this.#pendingError();
+      const error = this.#pendingError() ?? this.#lostError();
       return this.#release(error === undefined ? this.#finish?.reason ?? "end" : "reset", error);
     }
     if (this.#settings.triggerBits !== 0) return; // an edge is reported once
@@ -678,12 +682,17 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     return errno === 0 ? undefined : new SystemError("use a connection", "epoll_wait", errno);
   }
 
+  /** A Unix socket holds nothing against a peer that has gone; what is queued for it is lost all the same. */
+  #lostError(): SystemError | undefined {
+    return this.#outbox.queuedBytes === 0 ? undefined : new SystemError("send", "send", ERRNO.EPIPE[0]);
+  }
+
   // Ending
 
   /** Reads and throws away what the peer sends: unread bytes would turn the close into a reset. */
   #discard(): void {
     for (let budget = READ_BUDGET_BYTES; budget > 0;) {
-      const received = this.#sys.recv(this.#fd, this.#loop.receiveBuffer, MSG.trunc | MSG.dontwait);
+      const received = this.#sys.recv(this.#fd, this.#loop.discardBuffer, MSG.trunc | MSG.dontwait);
       if (received > 0) {
         this.#bytesReceived += received;
         budget -= received;

@@ -16,6 +16,8 @@ export const Interest = {
   readable: EPOLL.in | EPOLL.rdhup,
   /** A connection to accept: as `readable`, without the half-close that EPOLLEXCLUSIVE forbids. */
   acceptable: EPOLL.in,
+  /** Urgent bytes of TCP, which part the stream: a read stops before them, however much there is behind. */
+  urgent: EPOLL.pri,
   /** Room to send. */
   writable: EPOLL.out,
   /** Edge-triggered instead of level-triggered. */
@@ -30,6 +32,8 @@ export const Interest = {
 export const Readiness = {
   /** There is something to read or to accept. */
   readable: EPOLL.in,
+  /** There are urgent bytes that the reads have not passed yet. */
+  urgent: EPOLL.pri,
   /** There is room to send. */
   writable: EPOLL.out,
   /** The peer has ended its stream; what it sent before is still to be read. */

@@ -101,6 +101,7 @@ export class EventLoop {
   /** What `onError` threw in this turn. */
   readonly #thrown: unknown[] = [];
   #receiveBuffer: Uint8Array = new Uint8Array(new ArrayBuffer(RECEIVE_BUFFER_BYTES));
+  #discardBuffer: Uint8Array | undefined;
   #tasks: (() => void)[] = [];
   /** The array that `#tasks` is swapped with, so that a turn allocates none. */
   #spareTasks: (() => void)[] = [];
@@ -192,6 +193,14 @@ export class EventLoop {
       this.#receiveBuffer = new Uint8Array(new ArrayBuffer(RECEIVE_BUFFER_BYTES));
     }
     return this.#receiveBuffer;
+  }
+
+  /**
+   * What is read to be thrown away goes here, and no handler sees it: one that is under way has the receive buffer on
+   * loan, and some sockets fill a buffer though MSG_TRUNC says not to.
+   */
+  get discardBuffer(): Uint8Array {
+    return this.#discardBuffer ??= new Uint8Array(new ArrayBuffer(RECEIVE_BUFFER_BYTES));
   }
 
   /**

@@ -53,6 +53,21 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered, tells close
       expect(r.reasons).toEqual(["reset"]);
     }));
 
+  test("the peer has gone, on a Unix socket, while a cork or a rate holds bytes for it: reset, as they are lost", async () => {
+    for (const bytesOutPerSecond of [10, undefined]) {
+      await rig({ trigger, over: "unix", allowHalfOpen: true, bytesOutPerSecond }, {}, (r) => {
+        if (bytesOutPerSecond === undefined) r.connection.cork();
+        r.connection.write(bytes(100));
+        r.loop.turn(0);
+        receiveAll(r.peer);
+        closeNow(r.peer);
+        untilClosed(r);
+        expect([r.log.at(-1), r.reasons]).toEqual(["close EPIPE", ["reset"]]);
+        expect(r.connection.bytesSent + r.connection.bytesDropped).toBe(100);
+      });
+    }
+  });
+
   test("our side: close, with an error of its own or without, and abort", async () => {
     for (const error of [undefined, new Error("mine")]) {
       await rig({ trigger }, {}, (r) => {
@@ -152,6 +167,36 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered, with its pe
       untilClosed(r);
       expect(r.log).toEqual(["open", "close ECONNRESET"]);
     }));
+
+  test("pause() while its rate holds the rest back closes it: nobody would resume it", () => {
+    const host = new ManualHost();
+    return rig({ trigger, over: "unix", bytesInPerSecond: 10, host }, {}, (r) => {
+      send(r.peer, bytes("more than ten bytes"));
+      turnUntilQuiet(r.loop);
+      closeNow(r.peer);
+      r.connection.write("x");
+      turnUntilQuiet(r.loop);
+      expect(r.connection.state).toBe("ended");
+      r.connection.pause();
+      turnUntilQuiet(r.loop);
+      expect(r.log).toEqual(["open", "data 10", "close EPIPE"]);
+    });
+  });
+
+  test("a peer that has only ceased to read is told of when all it sent is delivered, be it held to a rate", () => {
+    const host = new ManualHost();
+    return rig({ trigger, over: "unix", bytesInPerSecond: 10, host }, {}, (r) => {
+      send(r.peer, bytes("more than ten bytes"));
+      turnUntilQuiet(r.loop);
+      shutdown(r.peer, SHUT.rd);
+      r.connection.write("x");
+      turnUntilQuiet(r.loop);
+      expect(r.connection.state).toBe("ended");
+      host.clockMs += 1_000;
+      turnUntilQuiet(r.loop);
+      expect(r.log).toEqual(["open", "data 10", "data 9", "close EPIPE"]);
+    });
+  });
 
   test("a handler that pauses between its failed write and the end closes it too", () =>
     rig({ trigger, over: "unix" }, {
@@ -254,6 +299,20 @@ describe("Connection.finish()", () => {
       untilClosed(r);
       expect(r.log).toEqual(["open", "close"]);
     }));
+
+  test("leaves the bytes alone that a handler has on loan", () => {
+    const lent: string[] = [];
+    return rig({ over: "unix", bytesInPerSecond: 5 }, {
+      data(connection, chunk) {
+        connection.finish({ timeoutMs: 0 });
+        lent.push(text(chunk));
+      },
+    }, (r) => {
+      send(r.peer, bytes("firstOTHER"));
+      untilClosed(r);
+      expect(lent).toEqual(["first"]);
+    });
+  });
 
   test("a peer that resets is told of", () =>
     rig({}, {}, (r) => {

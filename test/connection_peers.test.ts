@@ -170,6 +170,16 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger)
     );
   });
 
+  test("what is behind an urgent byte is delivered with what is before it", () => {
+    let received = "";
+    return rig({ trigger }, { data: (_, chunk) => void (received += text(chunk)) }, ({ loop, peer }) => {
+      send(peer, bytes("before!"), MSG.oob); // a read stops before the last byte
+      send(peer, bytes("behind"));
+      turnUntilQuiet(loop);
+      turnUntil(loop, () => received === "beforebehind", "what is behind");
+    });
+  });
+
   test.each(["tcp", "unix"] as const)(
     "end() twice and close() in one go, over %s: one end of the stream, one close",
     (over) =>

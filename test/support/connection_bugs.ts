@@ -330,6 +330,6 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
   },
   {
     name: "an end that comes with the last bytes is not read",
-    edit: { file: "src/connection.ts", find: "if (isShort && !mayHaveEnded) return;", replace: "if (isShort) return;" },
+    edit: { file: "src/connection.ts", find: "if (isShort && !isMore) return;", replace: "if (isShort) return;" },
   },
 ];
