@@ -212,9 +212,12 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    * @throws {TypeError} If `chunk` is none, or its buffer was transferred away.
    */
   write(chunk: Chunk): boolean {
+    const { bytesSent } = this.#outbox;
+    if (typeof chunk === "string" && this.#state === "open" && this.#outbox.writeShort(chunk)) {
+      return this.#written(bytesSent);
+    }
     const bytes = this.#bytesOf(chunk);
     if (this.#state !== "open") return this.#drop(bytes.byteLength);
-    const { bytesSent } = this.#outbox;
     this.#outbox.write(bytes, chunk instanceof SharedBytes);
     return this.#written(bytesSent);
   }

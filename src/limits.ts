@@ -90,6 +90,9 @@ export const QUEUE_BLOCK_BYTES: number = 4 * 1024;
 /** Chunks from this size on are offered to the kernel at once, without a copy. */
 export const DIRECT_WRITE_BYTES: number = 4 * 1024;
 
+/** Texts up to this many characters are looked at one by one, in case they are ASCII. */
+export const SHORT_TEXT_CHARACTERS: number = 128;
+
 /** Gathered bytes that are offered to the kernel before the turn ends. */
 export const GATHER_MAX_BYTES: number = 64 * 1024;
 
@@ -125,6 +128,7 @@ export const TIMER_MAX_MS: number = 2 ** 31 - 1;
 
 assert(READ_BUDGET_BYTES % RECEIVE_BUFFER_BYTES === 0, "the read budget is whole receive buffers");
 assert(DIRECT_WRITE_BYTES <= QUEUE_BLOCK_BYTES, "a chunk that is gathered fits into a block");
+assert(SHORT_TEXT_CHARACTERS <= QUEUE_BLOCK_BYTES, "a short text fits into a block");
 assert(QUEUE_BLOCK_BYTES <= GATHER_MAX_BYTES, "a block is gathered before it is sent");
 assert(ACCEPT_FAILURES < ACCEPT_BUDGET, "a turn has room for failures");
 assert(PAUSE_MIN_MS <= PAUSE_MAX_MS, "a pause backs off upwards");

@@ -1,4 +1,4 @@
-import { DIRECT_WRITE_BYTES, WRITE_BUDGET_BYTES } from "./limits.ts";
+import { DIRECT_WRITE_BYTES, SHORT_TEXT_CHARACTERS, WRITE_BUDGET_BYTES } from "./limits.ts";
 import type { EventLoop } from "./loop.ts";
 import type { Sender } from "./sender.ts";
 import { Throttle } from "./throttle.ts";
@@ -72,6 +72,11 @@ export class Outbox {
     if (bytes.byteLength >= DIRECT_WRITE_BYTES && this.#mayOffer) this.#offerWith([bytes], areShared);
     else if (areShared) this.#queue.pushShared(bytes);
     else this.#queue.push(bytes);
+  }
+
+  /** Takes `text`, if it is short, ASCII and not empty. @returns Whether it was. */
+  writeShort(text: string): boolean {
+    return text.length > 0 && text.length <= SHORT_TEXT_CHARACTERS && this.#queue.pushAscii(text);
   }
 
   /** Takes `chunks`, in order, which together are `byteLength` bytes. */

@@ -123,6 +123,32 @@ export class WriteQueue {
     this.#append(block);
   }
 
+  /**
+   * Copies `text`, at most a block long, if it is ASCII: to look at each character costs less than to have a short text
+   * encoded.
+   *
+   * @returns Whether it was; nothing has changed if not.
+   */
+  pushAscii(text: string): boolean {
+    const { length } = text;
+    const tail = this.#tail;
+    const hasRoom = tail !== undefined && tail.isBlock && QUEUE_BLOCK_BYTES - tail.end >= length;
+    const block = hasRoom ? tail : this.#pool.takeBlock();
+    const { bytes, end } = block;
+    for (let i = 0; i < length; i++) {
+      const code = text.charCodeAt(i);
+      if (code > 0x7f) {
+        if (!hasRoom) this.#pool.give(block);
+        return false;
+      }
+      bytes[end + i] = code;
+    }
+    block.end = end + length;
+    this.#queuedBytes += length;
+    if (!hasRoom) this.#append(block);
+    return true;
+  }
+
   /** As {@linkcode WriteQueue.push}, but refers to `bytes`, which must not change any more. */
   pushShared(bytes: Uint8Array, from: number = 0): void {
     if (from === bytes.byteLength) return;

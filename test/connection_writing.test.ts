@@ -203,6 +203,20 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered, gathers:", 
     }));
 });
 
+describe("Connection.write(), of text,", () => {
+  test.each(["ASCII", "Grüße, 世界 \u{1f30a}", "x".repeat(5_000), "ü".repeat(3_000), "\ud800 alone"])(
+    "sends it as UTF-8: %#",
+    (words) =>
+      rig({}, {}, ({ loop, connection, peer }) => {
+        connection.write("<");
+        connection.write(words);
+        connection.write(">");
+        loop.turn(0);
+        expect(receiveAll(peer)).toEqual(new Uint8Array(bytes(`<${words}>`)));
+      }),
+  );
+});
+
 describe("Connection.writev()", () => {
   test("sends text and bytes in order, and a small one is gathered", () => {
     const { sys, sizes } = offers();

@@ -124,6 +124,31 @@ describe("WriteQueue", () => {
   });
 });
 
+describe("WriteQueue.pushAscii()", () => {
+  test("takes ASCII in order with bytes, across the borders of blocks", () => {
+    const queue = new WriteQueue(new PiecePool());
+    let all = "";
+    for (let i = 0; i < 3 * QUEUE_BLOCK_BYTES / 100; i++) {
+      const word = `${i} `.repeat(20);
+      if (i % 3 === 0) queue.push(bytes(word));
+      else expect(queue.pushAscii(word)).toBe(true);
+      all += word;
+    }
+    expect(queue.queuedBytes).toBe(all.length);
+    expect(text(takeAll(queue))).toBe(all);
+  });
+
+  test("leaves everything as it was for what is not ASCII", () => {
+    const queue = new WriteQueue(new PiecePool());
+    expect(queue.pushAscii("grüße")).toBe(false);
+    expect([queue.queuedBytes, queue.head]).toEqual([0, undefined]);
+    queue.push(bytes("a"));
+    expect(queue.pushAscii("b\u0080")).toBe(false);
+    expect(queue.pushAscii("\u007f\0")).toBe(true);
+    expect(text(takeAll(queue))).toBe("a\u007f\0");
+  });
+});
+
 describe("WriteQueue, against one array", () => {
   const size = fc.oneof(
     { weight: 6, arbitrary: fc.nat(40) },
