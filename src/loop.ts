@@ -385,11 +385,14 @@ export class EventLoop {
       }
     }
     this.#rearmTimer?.cancel();
-    this.leaks?.loopClosed();
-    // Wake, join, close: a helper that waits for a closed descriptor is not woken.
-    await this.#parker?.close();
-    this.#waker.close();
-    this.poller.close();
+    try {
+      this.leaks?.loopClosed(); // `onError` may throw
+    } finally {
+      // Wake, join, close: a helper that waits for a closed descriptor is not woken.
+      await this.#parker?.close();
+      this.#waker.close();
+      this.poller.close();
+    }
   }
 
   #begin(mode: "starting" | "blocking"): void {

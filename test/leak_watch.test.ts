@@ -31,6 +31,20 @@ describe("EventLoop with reportLeaks", () => {
     expect(leak!.stack).toContain("connectionMadeHere");
   });
 
+  test("releases what the loop holds, though onError throws what it is told, and close() rejects with that", async () => {
+    const loop = new EventLoop({
+      reportLeaks: true,
+      onError: (error) => {
+        throw error;
+      },
+    });
+    const [, fd] = socketPair();
+    const connection = connectionMadeHere(loop, fd);
+    await expect(loop.close()).rejects.toThrow(LeakError);
+    expect(loop.poller.fd).toBe(-1);
+    expect(connection.state).toBe("open"); // it only tells
+  });
+
   test("says nothing of connections that were closed, aborted, or handed over", async () => {
     const leaks: unknown[] = [];
     const loop = new EventLoop({ reportLeaks: true, onError: (error) => leaks.push(error) });
