@@ -46,7 +46,8 @@ export class Replies {
   /** Writes what is gathered. */
   flush(): void {
     if (this.#length === 0) return;
-    this.#hasRoom = this.#connection.write(this.#buffer.subarray(0, this.#length));
+    // Not `subarray`, which of a Buffer makes another Buffer, and takes longer.
+    this.#hasRoom = this.#connection.write(new Uint8Array(this.#buffer.buffer, this.#buffer.byteOffset, this.#length));
     this.#length = 0;
   }
 
