@@ -346,7 +346,11 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    * @param reason Handed to the `close` handler.
    */
   close(error?: unknown, reason: CloseReason = "close"): void {
-    if (this.#state === "closed") return;
+    if (this.#state === "closed") {
+      // There is nothing left to end; nor is it to be lost.
+      if (reason === "handler error") this.#settings.onError(error);
+      return;
+    }
     this.#outbox.close();
     this.#release(reason, error);
   }
@@ -381,8 +385,11 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   /** For the poller. */
   onReady(readiness: number): void {
     this.#isBusy = true;
-    this.#onReady(readiness);
-    this.#isBusy = false;
+    try {
+      this.#onReady(readiness);
+    } finally {
+      this.#isBusy = false;
+    }
     if (this.#isFlushDue) this.#flush();
   }
 
@@ -735,9 +742,19 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     return this.#state === "ended";
   }
 
-  #expire(name: DeadlineName): void {
+  /** @returns Whether that is the end: who has sent something in time does not pay for our being late to read it. */
+  #expire(name: DeadlineName): boolean {
+    if (READ_DEADLINES.includes(name) && this.#isReading && this.#hasInput) {
+      this.#postRead();
+      return false;
+    }
     const ms = this.#settings.timeouts![name];
     this.#cutOff(name === "slowReaderMs" ? "slow reader" : "timeout", `Cannot keep a connection ${EXPIRED[name](ms)}`);
+    return true;
+  }
+
+  get #hasInput(): boolean {
+    return this.#sys.recv(this.#fd, this.#loop.discardBuffer.subarray(0, 1), MSG.peek | MSG.dontwait) > 0;
   }
 
   /** Ends it for a limit of ours. A stream that is cut short must not look like one that ended. */
@@ -812,6 +829,9 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     this.#state = next;
   }
 }
+
+/** What the peer meets by sending. */
+const READ_DEADLINES: readonly DeadlineName[] = ["idleTimeoutMs", "readTimeoutMs", "handshakeTimeoutMs"];
 
 /** What a deadline that has passed says of the peer. */
 const EXPIRED: Readonly<Record<DeadlineName, (ms: number) => string>> = {

@@ -8,7 +8,8 @@ import { booleanOption, choiceOption, functionOption, integerOption } from "./op
 
 /**
  * What the user wants to be told of a connection; each is optional. A handler may call anything, on this connection or
- * another. One that throws, or returns a promise that rejects, ends its own connection with that error and no other.
+ * another. One that throws, or returns a promise that rejects, ends its own connection with that error and no other; if
+ * that is over by then, `onError` is told.
  */
 export interface ConnectionHandlers<T = undefined> {
   /** The connection has begun. Set `connection.data` here. */

@@ -28,7 +28,7 @@ const STOPPED = Infinity;
 export class Deadlines {
   readonly #loop: EventLoop;
   readonly #settings: TimeoutSettings;
-  readonly #expired: (name: DeadlineName) => void;
+  readonly #expired: (name: DeadlineName) => boolean;
   #timer: Timer | undefined;
   // When the clock of each began.
   #idleMs: number;
@@ -40,8 +40,11 @@ export class Deadlines {
   #heldMs = STOPPED;
   #isClosed = false;
 
-  /** The connection begins now. `expired` is called once at most, as a timer of the loop. */
-  constructor(loop: EventLoop, settings: TimeoutSettings, expired: (name: DeadlineName) => void) {
+  /**
+   * The connection begins now. `expired` is called as a timer of the loop, and again in the next turn if it returns false:
+   * it is not to be over yet.
+   */
+  constructor(loop: EventLoop, settings: TimeoutSettings, expired: (name: DeadlineName) => boolean) {
     this.#loop = loop;
     this.#settings = settings;
     this.#expired = expired;
@@ -114,8 +117,8 @@ export class Deadlines {
   readonly #look = (): void => {
     this.#timer = undefined;
     const [name, at] = this.#next();
-    if (at <= this.#loop.now) this.#expired(name);
-    else this.#schedule();
+    if (at <= this.#loop.now && this.#expired(name)) return;
+    this.#schedule();
   };
 
   /** Sets the timer for the deadline that is next now. */

@@ -39,8 +39,8 @@ import { PiecePool } from "./write_queue.ts";
 /** Options for {@linkcode EventLoop}. */
 export interface EventLoopOptions {
   /**
-   * Bytes that the queues of all connections may hold together while their peers are behind; beyond that the largest
-   * queues are cut off, each with its connection. @default {unlimited}
+   * Bytes that the queues of all connections may hold together, of those that are held back: by a peer that is behind, a
+   * rate or a cork. Beyond that the largest queues are cut off, each with its connection. @default {unlimited}
    */
   maxQueuedBytes?: number;
   /**

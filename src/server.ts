@@ -1,5 +1,6 @@
 import { Acceptor, ACCEPTOR_OPTIONS, type AcceptorOptions } from "./acceptor.ts";
 import { type Address, formatAddress } from "./address.ts";
+import { ConnectionError } from "./close_reason.ts";
 import { Connection } from "./connection.ts";
 import {
   CONNECTION_HANDLERS,
@@ -124,7 +125,7 @@ interface Place<T> {
  * {@linkcode AcceptorOptions}.
  *
  * @throws {TypeError | RangeError} If an option is wrong, or the descriptor limit leaves room for no client.
- * @throws {SystemError} If the kernel refuses: `code` is EADDRINUSE, EACCES, EADDRNOTAVAIL, EMFILE.
+ * @throws {SystemError} If the kernel refuses: `code` is EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOENT (the folder of a path), EMFILE.
  * @throws {UnavailableError} If this process cannot call libc.
  */
 export function serve<T = undefined>(options: ServerOptions<T>): Server<T> {
@@ -255,8 +256,8 @@ export class Server<T = undefined> {
   }
 
   /**
-   * Listens no more, lets queued bytes leave, and closes every connection: those with nothing queued at once, the others
-   * when the kernel has taken it all, or at the latest after `timeoutMs`. What clients send meanwhile is not read.
+   * Listens no more, sends what is queued and ends every stream, and closes each connection once its peer's kernel has
+   * everything, or at the latest after `timeoutMs`. What clients send meanwhile is thrown away.
    *
    * Settles when every descriptor is released and every `close` handler has run, with a loop of the server's own also
    * when that has ended. Called again, it returns the same promise; call it from outside the server's handlers, or do
@@ -326,7 +327,8 @@ export class Server<T = undefined> {
   #reap(minIdleMs: number): number {
     const oldest = this.#idle?.oldest;
     if (oldest === undefined || this.loop.now - oldest.busyAtMs < minIdleMs) return -1;
-    return oldest.surrender(new RangeError(`Cannot keep an idle connection: its descriptor is needed`));
+    const message = "Cannot keep an idle connection: its descriptor is needed for somebody else (overload.reapIdle)";
+    return oldest.surrender(new ConnectionError("overload", message));
   }
 
   /** Tells the user's handler, or writes lines. */

@@ -233,6 +233,21 @@ describe("Connection.close()", () => {
       loop.turn(0);
     }));
 
+  test("what a handler throws, or rejects with, after it goes to onError", () =>
+    rig({}, {
+      async data(connection) {
+        connection.close();
+        await Promise.resolve();
+        throw new Error("late");
+      },
+    }, async ({ loop, peer, log, reasons, errors }) => {
+      send(peer, bytes("x"));
+      turnUntil(loop, () => log.includes("close"), "close");
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      expect(reasons).toEqual(["close"]);
+      expect((errors as Error[]).map(({ message }) => message)).toEqual(["late"]);
+    }));
+
   test("every method is legal after it, and changes nothing", () =>
     rig({}, {}, ({ loop, connection, log }) => {
       connection.close();

@@ -134,6 +134,35 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered, with", (tri
       expect(reasons).toEqual(["timeout"]);
     }));
 
+  test.each(["idleTimeoutMs", "readTimeoutMs", "handshakeTimeoutMs"] as const)(
+    "%s does not close who has sent something in time, which we are late to read",
+    async (name) => {
+      let isBlind = false;
+      const epollWait: typeof realSyscalls.epollWait = (...call) => isBlind ? 0 : realSyscalls.epollWait(...call);
+      await timeRig(
+        { trigger, [name]: 100, sys: { epollWait } },
+        ({ connection, loop, peer, host, passMs, reasons }) => {
+          if (name === "readTimeoutMs") {
+            send(peer, bytes("a"), MSG.nosignal); // a message begins
+            turnUntil(loop, () => connection.bytesReceived === 1, "the first byte");
+          }
+          send(peer, bytes("b"), MSG.nosignal);
+          ready(peer, 4);
+          isBlind = true; // more connections are ready than one batch holds, and others come first
+          host.clockMs += 150;
+          loop.turn(0);
+          expect(connection.state).toBe("open");
+          isBlind = false;
+          turnUntilQuiet(loop);
+          // The bytes end what was waited for, but for a message that has been under way for too long.
+          expect(connection.state).toBe(name === "readTimeoutMs" ? "closed" : "open");
+          passMs(100);
+          expect(reasons).toEqual(name === "handshakeTimeoutMs" ? [] : ["timeout"]);
+        },
+      );
+    },
+  );
+
   test("readTimeoutMs stands still while the rate holds reading back, and runs for who trickles below it", async () => {
     await timeRig({ trigger, readTimeoutMs: 1_000, bytesInPerSecond: 10 }, ({ connection, peer, passMs, loop }) => {
       send(peer, bytes(30), MSG.nosignal); // takes 2 s at that rate

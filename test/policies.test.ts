@@ -18,6 +18,7 @@ import {
   socket,
 } from "../ffi/syscalls.ts";
 import { Acceptor, type AcceptorOptions } from "../src/acceptor.ts";
+import { ConnectionError } from "../src/close_reason.ts";
 import type { AcceptCounters } from "../src/counters.ts";
 import { freeDescriptors } from "../src/descriptors.ts";
 import type { OverloadEvent } from "../src/episode.ts";
@@ -671,7 +672,10 @@ describe.each(["level", "edge"] as const)("serve(), %s-triggered,", (trigger) =>
       const [d, e, f] = serving.arrive(3) as [number, number, number];
       serving.settle();
       expect([a, b, c, d, e, f].map(seenBy)).toEqual(["open", "end", "end", "open", "open", "end"]);
-      const reason = new RangeError("Cannot keep an idle connection: its descriptor is needed");
+      const reason = new ConnectionError(
+        "overload",
+        "Cannot keep an idle connection: its descriptor is needed for somebody else (overload.reapIdle)",
+      );
       expect(serving.closed).toEqual([reason, reason]);
       expect(serving.server.counters).toMatchObject({ accepted: 5, reaped: 2, refused: 2 });
       expect(serving.server.connections.size).toBe(3);

@@ -645,6 +645,7 @@ class ConnectionEnd extends End implements WatchedCalls {
       close: (_, error, reason) =>
         this.#told(generation, `close (${reason}) ${error ?? ""}`, script.close, () => {
           this.#isCloseTold = true;
+          this.world.told.push(error);
           this.#checkClose(error, reason);
         }),
     } as Required<ConnectionHandlers>;
@@ -668,15 +669,15 @@ class ConnectionEnd extends End implements WatchedCalls {
       if (!isRejecting) return undefined;
       this.note("rejects");
       const error = new Error("of a handler's promise");
-      if (this.#isCloseTold) world.expectedErrors++;
-      else if (this.connection.state !== "closed") this.#rejections.push(error);
+      world.thrown.push(error);
+      if (this.connection.state !== "closed") this.#rejections.push(error);
       const rejected = Promise.reject(error);
       rejected.catch(() => {}); // a bug may be that nobody looks at it
       return rejected;
     } catch (error) {
       this.note("throws", (error as Error).message);
-      if (this.#isCloseTold) world.expectedErrors++;
-      else if (this.connection.state !== "closed") this.#closedWith = { error, reason: "handler error" };
+      world.thrown.push(error);
+      if (this.connection.state !== "closed") this.#closedWith = { error, reason: "handler error" };
       throw error;
     } finally {
       world.telling = undefined;
@@ -774,8 +775,10 @@ export class World {
   isUnfair = false;
   /** Whether bare sockets take what they are sent, and connections are resumed. */
   isHelping = false;
-  /** What close handlers threw. */
-  expectedErrors = 0;
+  /** What handlers threw, and what their promises were rejected with. */
+  readonly thrown: unknown[] = [];
+  /** What `close` was told. */
+  readonly told: unknown[] = [];
   readonly #host: ManualHost = new ManualHost();
   readonly #startedAtMs: number = this.#host.clockMs;
   readonly #errors: unknown[] = [];
@@ -831,7 +834,13 @@ export class World {
     await this.#rest();
     for (const end of this.#connections) if (!end.isReleased) end.fail("does not close");
     if (this.loop.poller.size !== 1) this.fail(`${this.loop.poller.size - 1} connections are still watched`);
-    if (this.#errors.length !== this.expectedErrors) this.fail(`onError was handed ${this.#errors.join(", ")}`);
+    // Nothing is swallowed, and nothing told twice.
+    for (const error of this.thrown) {
+      const times = [...this.#errors, ...this.told].filter((told) => told === error).length;
+      if (times !== 1) this.fail(`${error} was told ${times} times`);
+    }
+    const foreign = this.#errors.filter((error) => !this.thrown.includes(error));
+    if (foreign.length > 0) this.fail(`onError was handed ${foreign.join(", ")}`);
     if (peer instanceof SocketEnd) peer.act(["close"]);
   }
 
