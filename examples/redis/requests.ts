@@ -44,7 +44,7 @@ export class RequestReader {
     } else {
       if (bytes.byteLength > 0) this.#keep(bytes);
       const taken = this.#scan(this.#kept, this.#keptEnd, take);
-      this.#kept.copyWithin(0, taken, this.#keptEnd);
+      if (taken > 0) this.#kept.copyWithin(0, taken, this.#keptEnd);
       this.#keptEnd -= taken;
       if (this.#keptEnd === 0 && this.#kept.byteLength > KEPT_BYTES) this.#kept = NOTHING;
     }
