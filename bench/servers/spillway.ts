@@ -1,16 +1,62 @@
-/** `spillway.ts level|edge [blocking]`: `blocking` has the loop own its thread. */
+/**
+ * Spillway as its documentation says: `spillway.ts level|edge [shared|blocking [MODE [BYTES]]]`. `blocking` has the loop
+ * own its thread. MODE and BYTES, of a bulk transfer: see ../workloads.ts.
+ */
 import process from "node:process";
-import { EventLoop, serve } from "../../mod.ts";
+import { broadcast, type Connection, type ConnectionHandlers, EventLoop, serve, SharedBytes } from "../../mod.ts";
 
-const [trigger, mode] = process.argv.slice(2) as ["level" | "edge", "blocking"?];
-const loop = new EventLoop();
-const server = serve({
-  loop,
-  trigger,
-  data(connection, bytes) {
-    connection.write(bytes);
+const [trigger, thread = "shared", mode = "echo", total = "0"] = process.argv.slice(2);
+const REQUEST_BYTES = 64;
+const bulk = new SharedBytes(new Uint8Array(64 * 1024));
+const members = new Set<Connection<number>>();
+
+/** The data of a connection: bytes of its transfer that are left. */
+const HANDLERS: Record<string, ConnectionHandlers<number>> = {
+  echo: {
+    data(connection, bytes) {
+      if (!connection.write(bytes)) connection.pause();
+    },
+    drain: (connection) => connection.resume(),
   },
-});
+  requests: {
+    data(connection, bytes) {
+      for (let at = 0; at < bytes.byteLength; at += REQUEST_BYTES) {
+        connection.write(bytes.subarray(at, at + REQUEST_BYTES));
+      }
+    },
+  },
+  in: {
+    open: (connection) => void (connection.data = Number(total)),
+    data(connection, bytes) {
+      connection.data -= bytes.byteLength;
+      if (connection.data === 0) connection.write(".");
+    },
+  },
+  out: {
+    data(connection) {
+      connection.data = Number(total);
+      pour(connection);
+    },
+    drain: pour,
+  },
+  broadcast: {
+    data(connection, bytes) {
+      if (members.has(connection)) broadcast(members, bytes);
+      else members.add(connection) && connection.write(bytes);
+    },
+    close: (connection) => void members.delete(connection),
+  },
+};
+
+function pour(connection: Connection<number>): void {
+  while (connection.data > 0) {
+    connection.data -= bulk.byteLength;
+    if (!connection.write(bulk)) return;
+  }
+}
+
+const loop = new EventLoop();
+const server = serve<number>({ loop, trigger: trigger as "level" | "edge", ...HANDLERS[mode]! });
 console.log(server.url.split(":").at(-1));
-if (mode === "blocking") loop.runBlocking();
+if (thread === "blocking") loop.runBlocking();
 else loop.run();

@@ -1,0 +1,93 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { readdirSync } from "node:fs";
+import process from "node:process";
+import { createInterface, type Interface } from "node:readline";
+
+/** Raises the soft limit of descriptors to the hard one, for what is started. */
+const WITH_DESCRIPTORS = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)" && exec "$0" "$@"'] as const;
+
+const running = new Set<Child>();
+
+/** Kills whatever is left. */
+export function killAll(): void {
+  for (const child of running) child.kill();
+}
+
+/** A process that talks in lines. */
+export class Child {
+  /** What it has said on standard error. */
+  stderr = "";
+  /** Settles when it has ended, with its exit code or signal. */
+  readonly ended: Promise<number | string>;
+  readonly #child: ChildProcess;
+  readonly #reader: Interface;
+  readonly #lines: string[] = [];
+  #isOver = false;
+  #wake = () => {};
+
+  constructor(command: readonly string[]) {
+    const [program, ...args] = [...WITH_DESCRIPTORS, ...command];
+    this.#child = spawn(program!, args, { stdio: ["pipe", "pipe", "pipe"] });
+    running.add(this);
+    this.#child.stderr!.setEncoding("utf8").on("data", (text) => this.#told(() => this.stderr += text));
+    this.#child.stdin!.on("error", () => {}); // it has ended, which `ended` tells
+    this.#reader = createInterface(this.#child.stdout!);
+    this.#reader.on("line", (line) => this.#told(() => this.#lines.push(line)));
+    this.ended = new Promise((resolve, reject) => {
+      this.#child.once("error", reject).once("close", (code, signal) => {
+        running.delete(this);
+        this.#told(() => this.#isOver = true);
+        resolve(signal ?? code ?? 0);
+      });
+    });
+    this.ended.catch(() => {});
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  /** How many descriptors it has open. */
+  get descriptors(): number {
+    return readdirSync(`/proc/${this.pid}/fd`).length;
+  }
+
+  /** The next line of its standard output. Throws with what it said if it ends first. */
+  async line(): Promise<string> {
+    await this.until(() => this.#lines.length > 0);
+    return this.#lines.shift()!;
+  }
+
+  /** Waits until what it says makes `condition` true. Throws if it ends first. */
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition()) {
+      if (this.#isOver) throw new Error(this.stderr.trim() || `it ended with ${await this.ended}, and said nothing`);
+      await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+  }
+
+  /** Sends a line to its standard input. */
+  say(line: string): void {
+    this.#child.stdin!.write(`${line}\n`);
+  }
+
+  /** Ends its standard input. */
+  endInput(): void {
+    this.#child.stdin!.end();
+  }
+
+  kill(signal: "SIGINT" | "SIGKILL" = "SIGKILL"): void {
+    if (!this.#isOver) process.kill(this.pid, signal);
+  }
+
+  /** Kills it and waits for its end. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.kill();
+    await this.ended;
+  }
+
+  #told(note: () => void): void {
+    note();
+    this.#wake();
+  }
+}
