@@ -6,7 +6,7 @@
  *              broadcast  each sends one message and has it back; then the first one's messages come to all of them
  *              in         one sends `total` bytes and waits for a byte
  *              out        one sends a message and waits for `total` bytes
- *   port       of the server on 127.0.0.1; clients have addresses 127.0.1.1 and up, for each has but 28,000 ports
+ *   port       of the server on 127.0.0.1; clients have addresses 127.0.1.1 and up
  *   pid        of the server, whose CPU time and memory are read
  *   clients    that talk at a time
  *   idle       connections that talked once, and then stay open in silence
@@ -14,7 +14,9 @@
  *   depth      messages of a client that are under way at a time
  *   warmup     milliseconds at least, and until every client has been answered
  *   ms         that are measured
- *   wait       1: prints "ready", measures when a line comes, and keeps all connections until standard input ends
+ *   wait       1: prints "ready", goes on when a line comes, and keeps all connections until standard input ends; what is
+ *              begun is brought to an end before both, so that all the server does belongs to a message that is counted.
+ *              256 clients at most talk then, for the server is traced, and slow
  *
  * Prints one line of JSON: see Load in load.ts. Ends with 1 and a line on standard error if the server fails it.
  */
@@ -38,8 +40,10 @@ enum {
   RECEIVE_BYTES = 256 * 1024,
   EVENTS = 1024,
   CONNECTS_AT_ONCE = 128, /* well below every server's backlog of 511 */
-  PORTS_PER_ADDRESS = 20000,
+  TRACED_CLIENTS = 256,
+  PORTS_PER_ADDRESS = 2000, /* of 28,000: the kernel searches for a free one, for long where few are free */
   SILENCE_MS = 15000, /* of a server that owes an answer */
+  CONNECT_MS = 15000, /* until all are connected, and answered once */
   /* Latencies in nanoseconds: 64 buckets for each power of two, so that none is off by more than 1 in 128. */
   SUB_BITS = 6,
   BUCKETS = 64 << SUB_BITS,
@@ -234,7 +238,9 @@ static int may_send(struct client *client, unsigned mask) {
 /* Connects `count` clients, each of which is answered once: then the server has accepted it. */
 static void connect_all(struct client *all, size_t count) {
   size_t opened = 0, done = 0;
+  uint64_t until = now() + CONNECT_MS * 1000000ull;
   while (done < count) {
+    if (now() > until) fail("within %d s the server has accepted %zu of %zu clients", CONNECT_MS / 1000, done, count);
     while (opened < count && opened - done < CONNECTS_AT_ONCE) open_client(&all[opened++]);
     for (int i = 0, n = ready(); i < n; i++) {
       struct client *client = events[i].data.ptr;
@@ -317,9 +323,10 @@ static void turn(struct client *all) {
   }
 }
 
-static void begin(struct client *all) {
+/* The first `count` clients begin; a broadcast has but one that does. */
+static void begin(struct client *all, long count) {
   is_over = 0;
-  for (long i = 0; i < clients; i++) {
+  for (long i = 0; i < count; i++) {
     if (strcmp(mode, "broadcast") == 0) return broadcast_event(all, NULL, 0);
     if (strcmp(mode, "churn") == 0) churn_begin(&all[i]);
     else ask(&all[i], depth);
@@ -349,12 +356,17 @@ static struct usage talk(void) {
   }
   for (long i = 0; i < clients; i++) all[i].oldest = all[i].next = 0;
   phase = WARM;
-  begin(all);
-  for (uint64_t until = now() + warmup * 1000000; now() < until || answered_once < (size_t) clients;) turn(all);
+  begin(all, clients);
+  uint64_t begun_at = now();
+  while (now() - begun_at < (uint64_t) warmup * 1000000 || answered_once < (size_t) clients) {
+    turn(all);
+    if (now() - begun_at > (warmup + CONNECT_MS) * 1000000ull)
+      fail("within %d s the server has answered %zu of %ld clients at once", CONNECT_MS / 1000, answered_once, clients);
+  }
   if (hold) {
     come_in(all);
     say_ready();
-    begin(all);
+    begin(all, clients < TRACED_CLIENTS ? clients : TRACED_CLIENTS);
   }
   phase = MEASURE;
   messages = 0;

@@ -2,13 +2,15 @@
 const [mode = "echo", total = "0"] = Deno.args;
 const REQUEST_BYTES = 64;
 const BUFFER_BYTES = 64 * 1024;
+/** Each connection has one, and the largest message fits in. */
+const MESSAGE_BYTES = 16 * 1024;
 const bulk = new Uint8Array(BUFFER_BYTES);
 const members = new Set<Deno.TcpConn>();
 
 /** Each serves one connection to its end. */
 const MODES: Record<string, (connection: Deno.TcpConn) => Promise<void>> = {
   async echo(connection) {
-    const buffer = new Uint8Array(BUFFER_BYTES);
+    const buffer = new Uint8Array(MESSAGE_BYTES);
     for (let count; (count = await connection.read(buffer)) !== null;) {
       await writeAll(connection, buffer.subarray(0, count));
     }
@@ -36,7 +38,7 @@ const MODES: Record<string, (connection: Deno.TcpConn) => Promise<void>> = {
     }
   },
   async broadcast(connection) {
-    const buffer = new Uint8Array(BUFFER_BYTES);
+    const buffer = new Uint8Array(MESSAGE_BYTES);
     try {
       for (let count; (count = await connection.read(buffer)) !== null;) {
         const bytes = buffer.subarray(0, count);
