@@ -1,0 +1,99 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { Child } from "./child.ts";
+import type { Contestant } from "./contestants.ts";
+import type { Generator, Load, LoadPlan } from "./generator.ts";
+import type { Round } from "./results.ts";
+import type { ServerMode } from "./workloads.ts";
+
+/** How long a server may take to forget the clients of a round. */
+const SETTLE_MS = 10_000;
+/** Descriptors that a runtime may open for itself while it serves. */
+const OWN_DESCRIPTORS = 16;
+
+/** A contestant that serves one workload. */
+export class MeasuredServer {
+  readonly #child: Child;
+  readonly #generator: Generator;
+  readonly #plan: LoadPlan;
+  #port = 0;
+  #descriptors = 0;
+
+  private constructor(child: Child, generator: Generator, plan: LoadPlan) {
+    this.#child = child;
+    this.#generator = generator;
+    this.#plan = plan;
+  }
+
+  /** Starts it, and waits until it listens. */
+  static async start(contestant: Contestant, mode: ServerMode, generator: Generator, plan: LoadPlan) {
+    const server = new MeasuredServer(new Child(contestant.command(mode, plan.total)), generator, plan);
+    try {
+      server.#port = Number(await server.#child.line());
+      server.#descriptors = server.#child.descriptors;
+    } catch (error) {
+      await server[Symbol.asyncDispose]();
+      throw error;
+    }
+    return server;
+  }
+
+  /** Lets its code be compiled, and where there is strace(1), counts its system calls for each message meanwhile. */
+  async warm(ms: number, withStrace: boolean): Promise<Record<string, number> | undefined> {
+    let summary = "";
+    const load = await this.#load({ ...this.#plan, warmup: ms, ms: withStrace ? ms : 1 }, async () => {
+      if (!withStrace) return async () => {};
+      const strace = new Child(["strace", "-c", "-f", "-p", `${this.#child.pid}`]);
+      await strace.until(() => /attached/.test(strace.stderr));
+      return async () => {
+        strace.kill("SIGINT");
+        await strace.ended;
+        summary = strace.stderr;
+      };
+    });
+    if (!withStrace || load.messages === 0) return undefined;
+    return callsOf(summary, load.messages);
+  }
+
+  /** One round. */
+  async round(): Promise<Round> {
+    const load = await this.#load(this.#plan);
+    const { seconds, messages, userTicks, systemTicks } = load;
+    // The clock of the process is exact, the ticks are not; they say how it is shared.
+    const cpuMicros = 1e6 * load.serverSeconds / messages;
+    const userShare = userTicks / Math.max(1, userTicks + systemTicks);
+    return {
+      perSecond: messages / seconds,
+      p50: load.p50,
+      p99: load.p99,
+      p999: load.p999,
+      userMicros: cpuMicros * userShare,
+      systemMicros: cpuMicros * (1 - userShare),
+      serverPercent: 100 * load.serverSeconds / seconds,
+      loadPercent: 100 * load.loadSeconds / seconds,
+      residentMiB: load.residentKiB / 1024,
+    };
+  }
+
+  /** Kills it and waits for its end. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#child[Symbol.asyncDispose]();
+  }
+
+  async #load(plan: LoadPlan, watch?: () => Promise<() => Promise<void>>): Promise<Load> {
+    const load = await this.#generator.run(this.#child, this.#port, plan, watch);
+    if (load.messages === 0) throw new Error("no message was answered in time: measure for longer");
+    // The next one is measured when this one has nothing left to do.
+    const deadline = performance.now() + SETTLE_MS;
+    while (this.#child.descriptors > this.#descriptors + OWN_DESCRIPTORS && performance.now() < deadline) {
+      await sleep(5);
+    }
+    return load;
+  }
+}
+
+/** System calls for each message, from the summary of `strace -c`. */
+function callsOf(summary: string, messages: number): Record<string, number> {
+  const rows = summary.matchAll(/^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?([a-z]\w*)$/gm);
+  const calls = [...rows].map(([, count, name]) => [name!, Number(count) / messages] as const);
+  return Object.fromEntries(calls.filter(([name]) => name !== "total"));
+}

@@ -1,0 +1,109 @@
+/** bench/main.ts, in a very short run: what it counts must be right, whatever it times. */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { chartOf } from "../bench/chart.ts";
+import { cpuMicros, type Entry, type Results } from "../bench/results.ts";
+import { expectNoLeak } from "./support/descriptors.ts";
+import { expectNoProcesses, start } from "./support/processes.ts";
+import { hasProgram, needsProgram } from "./support/programs.ts";
+import { RUNTIME } from "./support/scripts.ts";
+
+const NAME = { deno: "Deno", bun: "Bun", node: "Node" }[RUNTIME];
+/** Those that run on this runtime, or on none. */
+const CONTESTANTS = new Set([
+  `Spillway on ${NAME}`,
+  { deno: "Deno.listen", bun: "Bun.listen", node: "node:net on Node" }[RUNTIME],
+  `node:net on ${NAME}`,
+  ...hasProgram("cc") ? ["C, epoll"] : [],
+  ...hasProgram("go") ? ["Go"] : [],
+]);
+const WORKLOADS = ["echo-64B-64", "pipelined", "churn", "idle", "bulk-in", "bulk-out", "broadcast"];
+const SHORT = ["--rounds", "1", "--seconds", "0.03", "--connections", "12", "--bulk-mib", "2"];
+const ROOT = new URL("../", import.meta.url);
+
+vi.setConfig({ testTimeout: 90_000 });
+expectNoLeak();
+expectNoProcesses();
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "spillway-bench-"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function options(option: string, values: Iterable<string>): string[] {
+  return Array.from(values, (value) => [option, value]).flat();
+}
+
+async function bench(args: readonly string[]): Promise<{ results: Results; stdout: string }> {
+  const json = join(folder, "results.json");
+  const harness = start("bench/main.ts", [...args, ...SHORT, "--json", json], { permissions: "all" });
+  expect(await harness.ended, harness.stdout + harness.stderr).toEqual({ code: 0, signal: null });
+  return { results: JSON.parse(readFileSync(json, "utf8")), stdout: harness.stdout };
+}
+
+function expectMeasured({ rounds, failure }: Entry, hasLatency: boolean): void {
+  expect(failure).toBeUndefined();
+  expect(rounds.length).toBe(1);
+  const [round] = rounds;
+  expect(round!.perSecond).toBeGreaterThan(0);
+  expect(cpuMicros(round!)).toBeGreaterThanOrEqual(0);
+  expect(round!.residentMiB).toBeGreaterThan(0.5);
+  if (hasLatency) {
+    expect(round!.p50).toBeGreaterThan(0);
+    expect(round!.p999).toBeGreaterThanOrEqual(round!.p50);
+  } else expect(round!.p999).toBe(0);
+}
+
+test("bench measures every contestant in every kind of workload, and draws what it found", async () => {
+  const { results, stdout } = await bench([
+    ...options("--workload", WORKLOADS),
+    ...options("--contestant", CONTESTANTS),
+  ]);
+  expect(results.workloads.map(({ name }) => name)).toEqual(WORKLOADS);
+  const svg = chartOf(results);
+  for (const { name, title, entries, latency } of results.workloads) {
+    expect(stdout).toContain(title);
+    if (name !== "bulk-in") expect(svg).toContain(title);
+    expect(new Set(entries.map(({ contestant }) => contestant)), name).toEqual(CONTESTANTS);
+    for (const entry of entries) expectMeasured(entry, latency !== undefined);
+  }
+  for (const contestant of CONTESTANTS) expect(svg).toContain(`>${contestant}<`);
+});
+
+test.skipIf(needsProgram("strace") || !hasProgram("cc"))(
+  "bench counts one recv and one send for each message of a server that makes no others",
+  async () => {
+    const contestants = options("--contestant", [`Spillway on ${NAME}`, "C, epoll"]);
+    const { results } = await bench(["--workload", "echo-64B-64", ...contestants]);
+    for (const { syscalls } of results.workloads[0]!.entries) {
+      expect(syscalls).toMatchObject({ recvfrom: 1, sendto: 1 });
+    }
+  },
+);
+
+test("bench goes on without a compiler, and says so", async () => {
+  const { results, stdout } = await bench([
+    "--no-compiler",
+    ...options("--workload", ["echo-64B-64", "churn", "bulk-out", "broadcast"]),
+    ...options("--contestant", [`Spillway on ${NAME}`]),
+  ]);
+  expect(stdout).toContain("No C compiler");
+  for (const { entries, latency } of results.workloads) expectMeasured(entries[0]!, latency !== undefined);
+});
+
+test("bench names what there is when it is asked for something else", async () => {
+  const harness = start("bench/main.ts", ["--workload", "echo of 64 B"], { permissions: "all" });
+  expect(await harness.ended).toEqual({ code: 2, signal: null });
+  expect(harness.stderr).toMatch(/^Cannot measure --workload echo of 64 B: there are echo-64B-1; /);
+});
+
+test("the chart in the README is made of the results beside it", () => {
+  const results = new URL("bench/results.json", ROOT);
+  const chart = new URL("bench/chart.svg", ROOT);
+  const isShown = readFileSync(new URL("README.md", ROOT), "utf8").includes("(bench/chart.svg)");
+  expect([existsSync(results), existsSync(chart)]).toEqual([isShown, isShown]);
+  if (isShown) expect(readFileSync(chart, "utf8")).toBe(chartOf(JSON.parse(readFileSync(results, "utf8"))));
+});
