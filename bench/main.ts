@@ -47,7 +47,7 @@ const { values } = parseArgs({
 });
 
 const rounds = number("rounds", values.rounds ?? (values.quick ? "3" : "5"));
-const roundMs = 1000 * number("seconds", values.seconds ?? (values.quick ? "0.2" : "0.6"));
+const roundMs = 1000 * number("seconds", values.seconds ?? (values.quick ? "0.2" : "0.5"));
 const bulkMiB = number("bulk-mib", values["bulk-mib"] ?? (values.quick ? "256" : "1024"));
 const most = mostConnections(number("connections", values.connections));
 

@@ -80,7 +80,9 @@ export class MeasuredServer {
   }
 
   async #load(plan: LoadPlan, watch?: () => Promise<() => Promise<void>>): Promise<Load> {
-    const load = await this.#generator.run(this.#child, this.#port, plan, watch);
+    const load = await this.#generator.run(this.#child, this.#port, plan, watch).catch((error) => {
+      throw new Error(`${error.message}; the server said: ${this.#child.stderr.trim() || "nothing"}`);
+    });
     if (load.messages === 0) throw new Error("no message was answered in time: measure for longer");
     // The next one is measured when this one has nothing left to do.
     const deadline = performance.now() + SETTLE_MS;

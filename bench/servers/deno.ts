@@ -6,6 +6,14 @@ const BUFFER_BYTES = 64 * 1024;
 const MESSAGE_BYTES = 16 * 1024;
 const bulk = new Uint8Array(BUFFER_BYTES);
 const members = new Set<Deno.TcpConn>();
+/** What reading from a peer that is gone, and broadcasting to one, rejects with. */
+const GONE = [
+  Deno.errors.ConnectionReset,
+  Deno.errors.BrokenPipe,
+  Deno.errors.BadResource,
+  Deno.errors.Interrupted,
+  Deno.errors.NotConnected,
+];
 
 /** Each serves one connection to its end. */
 const MODES: Record<string, (connection: Deno.TcpConn) => Promise<void>> = {
@@ -61,7 +69,7 @@ async function serve(connection: Deno.TcpConn): Promise<void> {
   try {
     await MODES[mode]!(connection);
   } catch (error) {
-    if (!(error instanceof Deno.errors.ConnectionReset || error instanceof Deno.errors.BrokenPipe)) throw error;
+    if (!GONE.some((each) => error instanceof each)) throw error;
   } finally {
     connection.close();
   }
