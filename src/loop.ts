@@ -50,8 +50,8 @@ export interface EventLoopOptions {
   reportLeaks?: boolean;
   /**
    * How long `run` may block the thread for the next event, in whole ms, where events have been coming that fast: to be
-   * woken from parking costs more. The runtime's own timers and promises may be late by that much meanwhile. 0 parks
-   * always. @default {1}
+   * woken from parking costs more. The runtime's own timers and promises may be late by twice that much meanwhile. 0
+   * parks always. @default {1}
    */
   waitMs?: number;
   /**
@@ -505,12 +505,16 @@ export class EventLoop {
   /** Takes a few turns, then hands the thread to the runtime, or parks if there is nothing to do. */
   readonly #drive = (): void => {
     this.#mode = "running";
+    const endMs = this.#host.now() + this.#awakeMs;
     try {
       for (let i = 0; i < TURNS_PER_MACROTASK; i++) {
         if (this.#isStopping) return this.#end();
-        if (this.turn(0)) this.#endLull();
-        else if (!this.#isStopping && !this.#hasWork()) {
-          if (!this.#stayAwake()) return this.#park();
+        const mayWait = this.#waits.isLikelyShort && !this.#spins.isLikelyShort;
+        if (this.turn(mayWait ? this.#awakeMs : 0)) {
+          this.#endLull();
+          if (mayWait && this.#now >= endMs) break; // the runtime has waited as well
+        } else if (!this.#isStopping && !this.#hasWork()) {
+          if (!this.#stayAwake(mayWait)) return this.#park();
           break; // the runtime has its round before the next look
         }
       }
@@ -520,13 +524,18 @@ export class EventLoop {
     this.#host.macrotask(this.#drive);
   };
 
-  /** Nothing is to be done. @returns Whether to look again at once: to park, and be woken, costs more than a short lull. */
-  #stayAwake(): boolean {
+  /**
+   * Nothing is to be done. To park, and be woken, costs more than a short lull.
+   *
+   * @param hasWaited For as long as it may.
+   * @returns Whether to look again at once.
+   */
+  #stayAwake(hasWaited: boolean): boolean {
     const now = this.#now;
     this.#spins.begin(now);
-    this.#waits.begin(now);
+    this.#waits.begin(hasWaited ? now - this.#awakeMs : now);
     if (this.#spins.isShort(now)) return true;
-    if (!this.#waits.isShort(now) || !this.turn(this.#awakeMs)) return false;
+    if (hasWaited || !this.#waits.isShort(now) || !this.turn(this.#awakeMs)) return false;
     this.#endLull();
     return true;
   }

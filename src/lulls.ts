@@ -30,8 +30,13 @@ export class Lulls {
     this.#sinceMs = -1;
   }
 
+  /** Whether the next lull is likely to be short. */
+  get isLikelyShort(): boolean {
+    return this.#shortMs > 0 && this.#short >= 0.5;
+  }
+
   /** Whether the lull that has begun is likely to be short, and may be still at `nowMs`. */
   isShort(nowMs: number): boolean {
-    return this.#short >= 0.5 && nowMs - this.#sinceMs < this.#shortMs;
+    return this.isLikelyShort && nowMs - this.#sinceMs < this.#shortMs;
   }
 }

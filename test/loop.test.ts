@@ -424,55 +424,40 @@ describe("EventLoop, onError", () => {
 describe("EventLoop.run(), parking", () => {
   test("run() blocks for up to waitMs instead of parking while events come fast, and parks when they do not", async () => {
     const timeouts: number[] = [];
-    let onWait = () => {};
-    const sys = {
+    let whileBlocked = 0;
+    const sys: Syscalls = {
       ...realSyscalls,
-      epollWait(fd: number, events: Uint32Array, count: number, timeoutMs: number) {
-        if (timeoutMs !== 0) {
-          timeouts.push(timeoutMs);
-          onWait();
-        }
-        return realSyscalls.epollWait(fd, events, count, timeoutMs);
+      epollWait(fd, events, count, timeoutMs) {
+        if (timeoutMs === 0) return realSyscalls.epollWait(fd, events, count, 0);
+        timeouts.push(timeoutMs);
+        if (whileBlocked-- > 0) wakeAfter(1);
+        else host.clockMs += timeoutMs;
+        return realSyscalls.epollWait(fd, events, count, 0);
       },
     };
     const { loop, host } = await parkedLoop({ waitMs: 2 }, sys);
     let wakes = 0;
     const waker = loop.createWaker(() => wakes++);
-    const wakeAfter = (ms: number) => {
+    const wakeAfter = (ms: number): void => {
       host.clockMs += ms;
       waker.wake();
     };
-    // Events that come while it is parked: it learns that they come fast.
-    for (let i = 0; i < 10; i++) {
-      wakeAfter(1);
+    const wakeParked = (ms: number): void => {
+      wakeAfter(ms);
       host.parker.fire();
       host.settle();
-    }
-    expect(timeouts.length).toBeGreaterThan(0);
-    expect(new Set(timeouts)).toEqual(new Set([2]));
-    // One that comes while it blocks is told without a wake-up; then it blocks again, in vain, and parks.
-    timeouts.length = 0;
-    let left = 5;
-    onWait = () => left-- > 0 && wakeAfter(1);
-    const before = wakes;
-    wakeAfter(1);
-    host.parker.fire();
-    host.settle();
-    expect(wakes - before).toBe(6);
-    expect(timeouts).toHaveLength(6);
+    };
+    // It learns from events that come soon after it has parked; then it blocks for the next ones, without parking.
+    whileBlocked = 5;
+    let parks = 0;
+    for (; timeouts.length === 0 && parks < 20; parks++) wakeParked(1);
+    expect(timeouts).toEqual([2, 2, 2, 2, 2, 2]); // in vain the last time
+    expect(wakes).toBe(parks + 5);
     expect(host.parker.parkedMs).toBe(Infinity);
     // Slow ones are waited for by parking.
-    for (let i = 0; i < 20; i++) {
-      wakeAfter(50);
-      host.parker.fire();
-      host.settle();
-    }
+    for (let i = 0; i < 20; i++) wakeParked(50);
     timeouts.length = 0;
-    for (let i = 0; i < 20; i++) {
-      wakeAfter(50);
-      host.parker.fire();
-      host.settle();
-    }
+    for (let i = 0; i < 20; i++) wakeParked(50);
     expect(timeouts).toEqual([]);
     waker.close();
   });
