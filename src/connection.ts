@@ -655,9 +655,9 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     }
     if (this.#state === "closed") return;
     if (this.#state === "ended") return this.#release(this.#finish?.reason ?? "end");
-    // End of stream is readable for ever.
-    this.#setInterest(this.#interest & ~Interest.readable);
-    if (!this.#settings.allowHalfOpen) this.end();
+    // End of stream is readable for ever: who stays looks away. Most are closed at once; `#ignore` sees to the others.
+    if (this.#settings.allowHalfOpen) this.#setInterest(this.#interest & ~Interest.readable);
+    else this.end();
   }
 
   /** Where our stream has failed: nothing is left to be delivered, or nobody reads it. */
