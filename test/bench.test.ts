@@ -2,6 +2,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { chartOf } from "../bench/chart.ts";
 import { cpuMicros, type Entry, type Results } from "../bench/results.ts";
@@ -100,10 +101,15 @@ test("bench names what there is when it is asked for something else", async () =
   expect(harness.stderr).toMatch(/^Cannot measure --workload echo of 64 B: there are echo-64B-1; /);
 });
 
-test("the chart in the README is made of the results beside it", () => {
+test("the chart in the README is made of the results beside it", async () => {
   const results = new URL("bench/results.json", ROOT);
   const chart = new URL("bench/chart.svg", ROOT);
   const isShown = readFileSync(new URL("README.md", ROOT), "utf8").includes("(bench/chart.svg)");
   expect([existsSync(results), existsSync(chart)]).toEqual([isShown, isShown]);
-  if (isShown) expect(readFileSync(chart, "utf8")).toBe(chartOf(JSON.parse(readFileSync(results, "utf8"))));
+  if (!isShown) return;
+  // In a process of its own: ECharts numbers what it draws, on and on.
+  const drawn = join(folder, "drawn.svg");
+  const drawing = start("bench/chart.ts", [fileURLToPath(results), drawn], { permissions: "all" });
+  expect(await drawing.ended).toEqual({ code: 0, signal: null });
+  expect(readFileSync(drawn, "utf8")).toBe(readFileSync(chart, "utf8"));
 });
