@@ -1,17 +1,14 @@
-import { AF, SO, SOCK, SOL, TCP } from "../ffi/constants.ts";
-import { ERRNO, expectValue, SystemError } from "../ffi/errno.ts";
-import { encodeInt, encodeLinger, encodeSockaddr } from "../ffi/layout.ts";
+import { ERRNO, SystemError } from "../ffi/errno.ts";
+import { encodeSockaddr } from "../ffi/layout.ts";
 import { type Address, encodeAddress, formatAddress } from "./address.ts";
 import { assert } from "./assert.ts";
 import { Interest } from "./interest.ts";
 import { CONNECT_RETRY_MAX_MS, CONNECT_RETRY_MIN_MS } from "./limits.ts";
 import type { EventLoop } from "./loop.ts";
 import type { Source } from "./poller.ts";
-import { localAddress, remoteAddress, socketError } from "./socket.ts";
+import { localAddress, remoteAddress, resetOnClose, sendAtOnce, socketError, streamSocket } from "./socket.ts";
 import type { Timer } from "./timers.ts";
 import type { Token } from "./token.ts";
-
-const FAMILY = { inet: AF.inet, inet6: AF.inet6, unix: AF.unix } as const;
 
 /** What would help where there is no descriptor, by errno. */
 const CURES: Readonly<Record<number, string>> = {
@@ -52,12 +49,10 @@ export class Attempt implements Source {
     try {
       const fields = encodeAddress("connect", this.address);
       this.#sockaddr = encodeSockaddr(fields);
-      const fd = sys.socket(FAMILY[fields.family], SOCK.stream | SOCK.nonblock | SOCK.cloexec, 0);
+      const fd = streamSocket(fields.family, sys);
       if (fd < 0) return new SystemError(this.#action, "socket", -fd, descriptorCure(-fd));
       this.#fd = fd;
-      if (fields.family !== "unix") {
-        expectValue(sys.setsockopt(fd, SOL.tcp, TCP.nodelay, encodeInt(1)), this.#action, "setsockopt");
-      }
+      if (fields.family !== "unix") sendAtOnce(fd, this.#action, sys);
       this.#connect();
       return undefined;
     } catch (error) {
@@ -148,7 +143,7 @@ export class Attempt implements Source {
       if (formatAddress(remote) !== formatAddress(localAddress(this.#fd, sys))) return undefined;
       // Nobody listens, but the kernel chose for us the very port we asked for, and the socket has met itself: TCP's
       // simultaneous open, RFC 9293, section 3.5. By a reset, or else the port would not be free for a minute.
-      sys.setsockopt(this.#fd, SOL.socket, SO.linger, encodeLinger(true, 0));
+      resetOnClose(this.#fd, sys);
       return new SystemError(this.#action, "connect", ERRNO.ECONNREFUSED[0]);
     } catch (error) {
       return error;

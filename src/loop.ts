@@ -1,6 +1,7 @@
 import { type Host, host as selectHost, type Parker } from "../ffi/host.ts";
 import { realSyscalls, type Syscalls } from "../ffi/syscalls.ts";
 import { assert } from "./assert.ts";
+import { Batch } from "./batch.ts";
 import {
   AWAKE_MAX_MS,
   BLOCKING_WAIT_MS,
@@ -80,6 +81,10 @@ export interface Flushing {
 
 type Mode = "idle" | "starting" | "running" | "parked" | "blocking";
 
+const runTask = (task: () => void): void => task();
+const flush = (flushing: Flushing): void => flushing.onFlush();
+const endTurn = (ending: Ending): void => ending.onTurnEnd();
+
 /** One epoll instance, its timers and tasks, and a way to drive them. At most one runs on a thread at a time. */
 export class EventLoop {
   /** Registers sources. Owned by the loop. */
@@ -102,14 +107,10 @@ export class EventLoop {
   readonly #thrown: unknown[] = [];
   #receiveBuffer: Uint8Array = new Uint8Array(new ArrayBuffer(RECEIVE_BUFFER_BYTES));
   #discardBuffer: Uint8Array | undefined;
-  #tasks: (() => void)[] = [];
-  /** The array that `#tasks` is swapped with, so that a turn allocates none. */
-  #spareTasks: (() => void)[] = [];
-  #gathered: Flushing[] = [];
-  #spareGathered: Flushing[] = [];
+  readonly #tasks: Batch<() => void> = new Batch();
+  readonly #gathered: Batch<Flushing> = new Batch();
   #isFlushPosted = false;
-  #ended: Ending[] = [];
-  #spareEnded: Ending[] = [];
+  readonly #ended: Batch<Ending> = new Batch();
   #now: number;
   #isTurning = false;
   #isStopping = false;
@@ -135,10 +136,7 @@ export class EventLoop {
    */
   constructor(options: EventLoopOptions = {}, sys: Syscalls = realSyscalls, host: Host = selectHost()) {
     knownOptions("make an event loop", options, ["onError", "maxQueuedBytes", "reportLeaks", "waitMs", "spinMs"]);
-    const { maxQueuedBytes } = options;
-    this.queueBudget = new QueueBudget(
-      maxQueuedBytes === undefined ? Infinity : integerOption("maxQueuedBytes", maxQueuedBytes, Infinity, 1),
-    );
+    this.queueBudget = new QueueBudget(integerOption("maxQueuedBytes", options.maxQueuedBytes, Infinity, 1));
     if (booleanOption("reportLeaks", options.reportLeaks, false)) {
       this.leaks = new LeakWatch(options.onError ?? ((leak) => host.diagnose(`spillway: ${leak.stack}`)));
     }
@@ -278,7 +276,7 @@ export class EventLoop {
 
   /** Runs `task` in the next turn, after its events. From this thread only; other threads have {@linkcode Waker}. */
   post(task: () => void): void {
-    this.#tasks.push(task);
+    this.#tasks.add(task);
     this.#unpark();
   }
 
@@ -316,13 +314,13 @@ export class EventLoop {
 
   /** Calls `ending.onTurnEnd` at the end of the turn under way, or of the next one. */
   afterTurn(ending: Ending): void {
-    this.#ended.push(ending);
+    this.#ended.add(ending);
     if (!this.#isTurning) this.#unpark();
   }
 
   /** Calls `flushing.onFlush` when the turn under way is over; outside a turn, when the JavaScript job is. */
   flushLater(flushing: Flushing): void {
-    this.#gathered.push(flushing);
+    this.#gathered.add(flushing);
     if (this.#isTurning || this.#isFlushPosted) return;
     this.#isFlushPosted = true;
     this.#host.microtask(this.#flushPosted);
@@ -408,19 +406,16 @@ export class EventLoop {
     const ready = this.poller.wait(hasWork || timeoutMs === 0 ? 0 : this.#waitMs(timeoutMs));
     const now = this.#now = this.#host.now();
 
-    const tasks = this.#tasks;
-    this.#tasks = this.#spareTasks;
-    this.#spareTasks = tasks;
-
+    this.#tasks.take();
     this.poller.dispatch(this.#contain);
     this.poller.dispatchListeners(this.#contain);
 
     const isDue = this.#timers.nextDeadline <= now;
     if (isDue) this.#timers.fire(now, this.#contain);
-    this.#runTasks(tasks);
-    const hasGathered = this.#gathered.length > 0;
+    this.#tasks.run(runTask, this.#contain);
+    const hasGathered = this.#gathered.size > 0;
     if (hasGathered) this.#flush();
-    const hasEnded = this.#ended.length > 0;
+    const hasEnded = this.#ended.size > 0;
     if (hasEnded) this.#endTurn();
     if (this.#rearmTimer === undefined && this.poller.edges > 0) this.#setRearmTimer();
     return ready > 0 || isDue || hasWork || hasGathered || hasEnded;
@@ -435,29 +430,10 @@ export class EventLoop {
     return waitMs === Infinity ? -1 : Math.min(Math.ceil(waitMs), TIMER_MAX_MS);
   }
 
-  #runTasks(tasks: (() => void)[]): void {
-    for (const task of tasks) {
-      try {
-        task();
-      } catch (error) {
-        this.report(error);
-      }
-    }
-    tasks.length = 0;
-  }
-
+  /** What a drain handler writes leaves with the next flush. */
   #flush(): void {
-    const gathered = this.#gathered;
-    this.#gathered = this.#spareGathered; // what a drain handler writes leaves with the next flush
-    this.#spareGathered = gathered;
-    for (const flushing of gathered) {
-      try {
-        flushing.onFlush();
-      } catch (error) {
-        this.report(error);
-      }
-    }
-    gathered.length = 0;
+    this.#gathered.take();
+    this.#gathered.run(flush, this.#contain);
   }
 
   /** Outside a turn, in a job of its own. As in a turn none begins meanwhile, and what `drain` writes waits for the next. */
@@ -473,18 +449,10 @@ export class EventLoop {
     if (this.#hasWork() || this.#thrown.length > 0) this.#unpark(); // a turn takes it from here
   };
 
+  /** What a close handler closes is told in the next turn. */
   #endTurn(): void {
-    const ended = this.#ended;
-    this.#ended = this.#spareEnded; // what a close handler closes is told in the next turn
-    this.#spareEnded = ended;
-    for (const ending of ended) {
-      try {
-        ending.onTurnEnd();
-      } catch (error) {
-        this.report(error);
-      }
-    }
-    ended.length = 0;
+    this.#ended.take();
+    this.#ended.run(endTurn, this.#contain);
   }
 
   #setRearmTimer(): void {
@@ -547,7 +515,7 @@ export class EventLoop {
 
   /** Work that the epoll descriptor does not tell of. A loop that has some must not park. */
   #hasWork(): boolean {
-    return this.#tasks.length > 0 || this.#gathered.length > 0 || this.#ended.length > 0;
+    return this.#tasks.size > 0 || this.#gathered.size > 0 || this.#ended.size > 0;
   }
 
   #park(): void {

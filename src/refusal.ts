@@ -1,7 +1,7 @@
-import { MSG, SHUT, SO, SOL } from "../ffi/constants.ts";
-import { encodeLinger } from "../ffi/layout.ts";
+import { MSG, SHUT } from "../ffi/constants.ts";
 import type { Syscalls } from "../ffi/syscalls.ts";
 import { FAREWELL_MAX_BYTES } from "./limits.ts";
+import { resetOnClose } from "./socket.ts";
 
 /**
  * How a client is refused: `"fin"`, an orderly end of stream; `"rst"`, a reset (on a Unix socket a plain close); or any
@@ -20,7 +20,6 @@ export class Refusal {
   readonly #sys: Syscalls;
   readonly #farewell: Uint8Array | undefined;
   readonly #isReset: boolean;
-  readonly #linger: Uint8Array = encodeLinger(true, 0);
   readonly #drain: Uint8Array = drainBuffer ??= new Uint8Array(new ArrayBuffer(DRAIN_BYTES));
 
   /**
@@ -46,11 +45,7 @@ export class Refusal {
    * they are thrown away last. tcp(7), RFC 9293, section 3.6.1.
    */
   tell(fd: number): void {
-    if (this.#isReset) {
-      // Only ever 0 seconds: a longer linger blocks close(2) on a non-blocking socket too. socket(7).
-      this.#sys.setsockopt(fd, SOL.socket, SO.linger, this.#linger);
-      return;
-    }
+    if (this.#isReset) return resetOnClose(fd, this.#sys);
     if (this.#farewell !== undefined) {
       // A new connection has room for it. A client that has gone already needs no telling.
       this.#sys.send(fd, this.#farewell, MSG.nosignal | MSG.dontwait);

@@ -15,6 +15,16 @@ import { type Address, decodeAddress, encodeAddress, formatAddress } from "./add
 
 const FAMILY = { inet: AF.inet, inet6: AF.inet6, unix: AF.unix } as const;
 
+/** A non-blocking stream socket, the caller's, or `-errno`. */
+export function streamSocket(family: keyof typeof FAMILY, sys: Syscalls): number {
+  return sys.socket(FAMILY[family], SOCK.stream | SOCK.nonblock | SOCK.cloexec, 0);
+}
+
+/** Has a TCP socket send small chunks without waiting for the acknowledgement of those before: TCP_NODELAY, tcp(7). */
+export function sendAtOnce(fd: number, action: string, sys: Syscalls): void {
+  setOption(sys, fd, SOL.tcp, TCP.nodelay, 1, action);
+}
+
 /** How {@linkcode listenOn} makes its socket. */
 export interface ListenOptions {
   /** Finished handshakes that the kernel queues; net.core.somaxconn caps it. */
@@ -36,12 +46,11 @@ export function listenOn(address: Address, options: ListenOptions, sys: Syscalls
   const fields = encodeAddress("listen", address);
   const sockaddr = encodeSockaddr(fields);
   const action = `listen on ${JSON.stringify(formatAddress(address))}`;
-  const type = SOCK.stream | SOCK.nonblock | SOCK.cloexec;
-  const fd = expectValue(sys.socket(FAMILY[fields.family], type, 0), action, "socket");
+  const fd = expectValue(streamSocket(fields.family, sys), action, "socket");
   try {
     if (fields.family !== "unix") {
       setOption(sys, fd, SOL.socket, SO.reuseaddr, 1, action);
-      setOption(sys, fd, SOL.tcp, TCP.nodelay, 1, action);
+      sendAtOnce(fd, action, sys);
       if (options.reusePort) setOption(sys, fd, SOL.socket, SO.reuseport, 1, action);
     }
     let bound = sys.bind(fd, sockaddr);
@@ -71,7 +80,7 @@ export function adoptListener(fd: number, sys: Syscalls = realSyscalls): void {
   const flags = expectValue(sys.fcntl(fd, F.getfl), action, "fcntl");
   expectValue(sys.fcntl(fd, F.setfl, flags | O.nonblock), action, "fcntl");
   expectValue(sys.fcntl(fd, F.setfd, F.fdCloexec), action, "fcntl");
-  if (localAddress(fd, sys).transport === "tcp") setOption(sys, fd, SOL.tcp, TCP.nodelay, 1, action);
+  if (localAddress(fd, sys).transport === "tcp") sendAtOnce(fd, action, sys);
 }
 
 /** Whether `fd` is a listening socket: SO_ACCEPTCONN, socket(7). */
@@ -142,7 +151,7 @@ function isAbandoned(sys: Syscalls, path: string, sockaddr: Uint8Array): boolean
   const opened = sys.open(path, O.rdonly | O.nonblock | O.cloexec);
   if (opened >= 0) sys.close(opened);
   if (opened !== -ERRNO.ENXIO[0]) return false;
-  const fd = sys.socket(AF.unix, SOCK.stream | SOCK.nonblock | SOCK.cloexec, 0);
+  const fd = streamSocket("unix", sys);
   if (fd < 0) return false;
   const result = sys.connect(fd, sockaddr);
   sys.close(fd);
