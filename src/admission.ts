@@ -113,9 +113,9 @@ export class Admission {
     this.refusal = new Refusal(this.settings.refuse, (text) => loop.encode(text), sys);
     this.refusals = new TokenBucket(this.settings.shedPerSecond, loop.now);
     this.refusingTurns = new TokenBucket(REFUSING_TURNS_PER_SECOND, loop.now);
-    this.#accepts = new TokenBucket(limitOption("acceptsPerSecond", options.acceptsPerSecond), loop.now);
+    this.#accepts = new TokenBucket(integerOption("acceptsPerSecond", options.acceptsPerSecond, Infinity, 1), loop.now);
     this.#shares = createShares(options);
-    const maxConnections = limitOption("maxConnections", options.maxConnections);
+    const maxConnections = integerOption("maxConnections", options.maxConnections, Infinity, 1);
     this.coordinator = resolveCoordinator(options.coordinator, sys);
     this.pause = new AcceptPause(loop, this.coordinator, {
       paused: () => this.#gates.forEach((gate) => gate.suspend()),
@@ -300,13 +300,9 @@ function resolveCoordinator(coordinator: Coordinator | undefined, sys: Syscalls)
   throw new TypeError("Cannot use coordinator: it must be a Coordinator");
 }
 
-function limitOption(name: string, value: number | undefined): number {
-  return value === undefined ? Infinity : integerOption(name, value, Infinity, 1);
-}
-
 function createShares(options: AdmissionOptions): Shares | undefined {
-  const connections = limitOption("maxConnectionsPerAddress", options.maxConnectionsPerAddress);
-  const acceptsPerSecond = limitOption("acceptsPerSecondPerAddress", options.acceptsPerSecondPerAddress);
+  const connections = integerOption("maxConnectionsPerAddress", options.maxConnectionsPerAddress, Infinity, 1);
+  const acceptsPerSecond = integerOption("acceptsPerSecondPerAddress", options.acceptsPerSecondPerAddress, Infinity, 1);
   const isLimited = connections !== Infinity || acceptsPerSecond !== Infinity;
   return isLimited ? new Shares({ connections, acceptsPerSecond }) : undefined;
 }

@@ -384,13 +384,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** For the poller. */
   onReady(readiness: number): void {
-    this.#isBusy = true;
-    try {
-      this.#onReady(readiness);
-    } finally {
-      this.#isBusy = false;
-    }
-    if (this.#isFlushDue) this.#flush();
+    this.#attend(readiness);
   }
 
   /** For the loop. */
@@ -420,6 +414,18 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     );
   }
 
+  /** Deals with `readiness`, or with a read that was posted; what is written meanwhile leaves after it. */
+  #attend(readiness: number | undefined): void {
+    this.#isBusy = true;
+    try {
+      if (readiness !== undefined) this.#onReady(readiness);
+      else if (!this.#take(true)) this.#settleFailure();
+    } finally {
+      this.#isBusy = false;
+    }
+    if (this.#isFlushDue) this.#flush();
+  }
+
   #onReady(readiness: number): void {
     if (this.#outbox.isBlocked && readiness & (Readiness.writable | Readiness.hungUp)) {
       this.#outbox.unblock();
@@ -429,9 +435,15 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     if ((readiness & (Readiness.readable | Readiness.readEnded | Readiness.hungUp)) === 0) return;
     // The end of the stream, the mark of urgent data (tcp(7)) and a failure of ours are found behind what a read returns.
     const isMore = (readiness & (Readiness.readEnded | Readiness.hungUp | Readiness.urgent)) !== 0;
-    if (this.#isReading) this.#read(isMore || this.#sendError !== undefined);
+    if (!this.#take(isMore || this.#sendError !== undefined)) this.#ignore(readiness);
+  }
+
+  /** Takes what the peer has sent, to deliver it or to throw it away. @returns Whether anybody is to. */
+  #take(isMore: boolean): boolean {
+    if (this.#isReading) this.#read(isMore);
     else if (this.#finish !== undefined && !this.#isReadEnded) this.#discard();
-    else this.#ignore(readiness);
+    else return false;
+    return true;
   }
 
   // Writing
@@ -581,13 +593,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     this.#isReadPosted = true;
     this.#loop.post(() => {
       this.#isReadPosted = false;
-      if (this.#state === "closed") return;
-      this.#isBusy = true;
-      if (this.#isReading) this.#read(true);
-      else if (this.#finish !== undefined && !this.#isReadEnded) this.#discard();
-      else this.#settleFailure();
-      this.#isBusy = false;
-      if (this.#isFlushDue) this.#flush();
+      if (this.#state !== "closed") this.#attend(undefined);
     });
   }
 

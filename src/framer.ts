@@ -17,6 +17,14 @@ export class FrameError extends Error {
   }
 }
 
+/** For a frame of `frameBytes`. */
+export function frameTooLong(frameBytes: number, maxFrameBytes: number): FrameError {
+  return new FrameError(
+    "too long",
+    `Cannot take a frame of ${frameBytes} bytes: maxFrameBytes is ${maxFrameBytes}, raise it if that is legal`,
+  );
+}
+
 /**
  * Takes a frame. `frame` is borrowed: valid until this returns; `frame.slice()` keeps it. Nobody waits for a promise that
  * it returns, and an `async` function loses the frame at its first `await`.

@@ -1,4 +1,4 @@
-import { FrameError, Framer, view } from "./framer.ts";
+import { FrameError, Framer, frameTooLong, view } from "./framer.ts";
 import { functionOption, integerOption, knownOptions, requiredOption } from "./options.ts";
 
 /** Options for {@linkcode HeaderFramer}. */
@@ -93,12 +93,7 @@ export class HeaderFramer extends Framer {
       );
     }
     const frameBytes = this.#headerBytes + bodyBytes;
-    if (frameBytes > this.#maxFrameBytes) {
-      throw new FrameError(
-        "too long",
-        `Cannot take a frame of ${frameBytes} bytes: maxFrameBytes is ${this.#maxFrameBytes}, raise it if that is legal`,
-      );
-    }
+    if (frameBytes > this.#maxFrameBytes) throw frameTooLong(frameBytes, this.#maxFrameBytes);
     return bodyBytes;
   }
 }

@@ -1,4 +1,4 @@
-import { FrameError, Framer } from "./framer.ts";
+import { FrameError, Framer, frameTooLong } from "./framer.ts";
 import { booleanOption, integerOption, knownOptions, requiredOption } from "./options.ts";
 
 /** Options for {@linkcode LengthPrefixFramer}. */
@@ -78,12 +78,7 @@ export class LengthPrefixFramer extends Framer {
         `Cannot take a frame of length ${this.#length}: a length counts its own ${this.#ownBytes} bytes`,
       );
     }
-    if (frameBytes > this.#maxFrameBytes) {
-      throw new FrameError(
-        "too long",
-        `Cannot take a frame of ${frameBytes} bytes: maxFrameBytes is ${this.#maxFrameBytes}, raise it if that is legal`,
-      );
-    }
+    if (frameBytes > this.#maxFrameBytes) throw frameTooLong(frameBytes, this.#maxFrameBytes);
     return frameBytes;
   }
 }
