@@ -40,10 +40,8 @@ export function chartOf(results: Results): string {
       animation: false,
       textStyle: { fontFamily: "system-ui, sans-serif", color: INK },
       title: [
-        title(0, 4, "CPU time of the server for a message, in microseconds: less is better", 17, subtitle(results)),
-        ...workloads.map(({ title: text, unit }, i) =>
-          title(cells[i]!.left, cells[i]!.top, text, 13, unit === "message" ? "" : `for a ${unit}`)
-        ),
+        title(0, 4, 17, "CPU time of the server for a message, in microseconds: less is better", subtitle(results)),
+        ...workloads.map((workload, i) => title(cells[i]!.left, cells[i]!.top, 13, ...titlesOf(workload))),
       ],
       grid: cells.map(({ left, top }, i) => ({
         left: left + LABEL_WIDTH,
@@ -85,7 +83,7 @@ export function writeChart(results: string = RESULTS, chart: string = CHART): vo
   writeFileSync(chart, chartOf(JSON.parse(readFileSync(results, "utf8"))));
 }
 
-function title(left: number, top: number, text: string, fontSize: number, subtext: string) {
+function title(left: number, top: number, fontSize: number, text: string, subtext: string) {
   const style = { color: INK, fontFamily: "system-ui, sans-serif" };
   return {
     left,
@@ -96,6 +94,12 @@ function title(left: number, top: number, text: string, fontSize: number, subtex
     textStyle: { ...style, fontSize },
     subtextStyle: { ...style, fontSize: 12 },
   };
+}
+
+/** A title that is too long for one line has a colon. */
+function titlesOf({ title, unit }: WorkloadResult): [text: string, subtext: string] {
+  const [text, ...more] = title.split(": ");
+  return [text!, [...more, ...unit === "message" ? [] : [`for a ${unit}`]].join("; ")];
 }
 
 function subtitle({ machine, versions, settings }: Results): string {

@@ -24,12 +24,17 @@ export function versions(): Record<string, string> {
   const found = {
     spillway: version,
     deno: versionOf(`${bin}deno`, "--version"),
-    bun: versionOf(`${bin}bun`, "--version"),
-    node: versionOf(`${bin}node`, "--version"),
+    bun: withName("bun", versionOf(`${bin}bun`, "--version")),
+    node: withName("node", versionOf(`${bin}node`, "--version")),
     cc: versionOf("cc", "--version"),
     go: versionOf("go", "version"),
   };
   return Object.fromEntries(Object.entries(found).filter(([, text]) => text !== undefined));
+}
+
+/** For those that say no more than a number. */
+function withName(name: string, version: string | undefined): string | undefined {
+  return version === undefined ? undefined : `${name} ${version}`;
 }
 
 /** Processes that have wanted a core, in the last minute. */
