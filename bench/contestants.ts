@@ -10,8 +10,8 @@ export interface Contestant {
   readonly own?: string;
   /** Whether `--quick` has it. */
   readonly isQuick: boolean;
-  /** Whether it is measured only where `--contestant` names it. */
-  readonly isExtra: boolean;
+  /** The workloads in which it is measured though `--contestant` does not name it; absent: all. */
+  readonly only?: readonly string[];
   /** How it is started. */
   command(mode: ServerMode, bulkBytes: number): readonly string[];
 }
@@ -23,31 +23,32 @@ const OWN: Readonly<Record<Runtime, string>> = { deno: "Deno.listen", bun: "Bun.
 const RUNTIMES = Object.keys(NAMES) as Runtime[];
 
 /** Arguments of servers/spillway.ts by what they are called; the first is what `serve` does by itself. */
-const VARIANTS = {
-  "": ["level", "shared"],
-  ", edge": ["edge", "shared"],
-  ", blocking": ["level", "blocking"],
-} as const;
+const VARIANTS: Readonly<Record<string, { args: readonly string[]; only?: readonly string[] }>> = {
+  "": { args: ["level", "shared"] },
+  ", spin": { args: ["level", "spin"], only: ["echo-64B-1"] },
+  ", edge": { args: ["edge", "shared"], only: [] },
+  ", blocking": { args: ["level", "blocking"], only: [] },
+};
 
-function spillway(variant: keyof typeof VARIANTS, runtime: Runtime): Contestant {
-  const args = [...RUN[runtime], `${SERVERS}spillway.ts`, ...VARIANTS[variant]];
+function spillway(variant: string, runtime: Runtime): Contestant {
+  const { args, ...where } = VARIANTS[variant]!;
   return {
     name: `Spillway on ${NAMES[runtime]}${variant}`,
     own: OWN[runtime],
     isQuick: true,
-    isExtra: variant !== "",
-    command: (mode, bulkBytes) => [...args, mode, `${bulkBytes}`],
+    ...where,
+    command: (mode, bulkBytes) => [...RUN[runtime], `${SERVERS}spillway.ts`, ...args, mode, `${bulkBytes}`],
   };
 }
 
 function peer(name: string, runtime: Runtime, file: string, isQuick: boolean = true): Contestant {
   const args = [...RUN[runtime], `${SERVERS}${file}`];
-  return { name, isQuick, isExtra: false, command: (mode, bulkBytes) => [...args, mode, `${bulkBytes}`] };
+  return { name, isQuick, command: (mode, bulkBytes) => [...args, mode, `${bulkBytes}`] };
 }
 
 function compiled(name: string, program: string | undefined): Contestant[] {
   if (program === undefined) return [];
-  return [{ name, isQuick: true, isExtra: false, command: (mode, bulkBytes) => [program, mode, `${bulkBytes}`] }];
+  return [{ name, isQuick: true, command: (mode, bulkBytes) => [program, mode, `${bulkBytes}`] }];
 }
 
 /**
@@ -57,9 +58,7 @@ function compiled(name: string, program: string | undefined): Contestant[] {
  */
 export function findContestants(mayCompile: boolean): Contestant[] {
   return [
-    ...(Object.keys(VARIANTS) as (keyof typeof VARIANTS)[]).flatMap((variant) =>
-      RUNTIMES.map((runtime) => spillway(variant, runtime))
-    ),
+    ...Object.keys(VARIANTS).flatMap((variant) => RUNTIMES.map((runtime) => spillway(variant, runtime))),
     peer(OWN.deno, "deno", "deno.ts"),
     peer(OWN.bun, "bun", "bun.ts"),
     peer(OWN.node, "node", "node.ts"),

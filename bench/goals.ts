@@ -1,28 +1,111 @@
-/** What Spillway has set out to reach: CPU time of the server for one message, as a ratio. */
+/** What Spillway has set out to reach, and whether it has. */
+import { median } from "./figures.ts";
+import { cpuMicros, type Entry, type Figures, ratio, type Results, type Round } from "./results.ts";
 
-/** A ratio within a workload. */
-export interface Goal {
-  readonly workload: string;
-  readonly contestant: string;
-  readonly against: string;
-  readonly atMost: number;
+/** What a goal is about, of a round. */
+interface Figure {
+  readonly title: string;
+  of(round: Figures): number;
 }
 
-/** Ratios between contestants of one workload. */
-export const GOALS: readonly Goal[] = [
-  ...["Spillway on Deno", "Spillway on Bun"].flatMap((contestant): Goal[] => [
-    { workload: "echo-64B-64", contestant, against: "C, epoll", atMost: 1.10 },
-    { workload: "echo-64B-64", contestant, against: "node:net on Node", atMost: 0.65 },
-    { workload: "broadcast", contestant, against: "C, epoll", atMost: 1.15 },
+const BOUNDS = {
+  "≤": (value: number, bound: number) => value <= bound,
+  "<": (value: number, bound: number) => value < bound,
+  "≥": (value: number, bound: number) => value >= bound,
+  ">": (value: number, bound: number) => value > bound,
+};
+
+interface Goal {
+  /** The workload. */
+  readonly measure: string;
+  readonly figure: Figure;
+  readonly contestant: string;
+  /** Whose figure it is divided by. Absent: the figure itself counts. */
+  readonly against?: string;
+  /** The workload of `against`, where it is another. */
+  readonly againstIn?: string;
+  readonly bound: readonly [keyof typeof BOUNDS, number];
+}
+
+/** What came of a goal. */
+export interface Verdict {
+  readonly measure: string;
+  /** Figure, contestant and what it is compared with, in words. */
+  readonly title: string;
+  /** Absent where it was not measured. */
+  readonly value?: number;
+  readonly bound: string;
+  readonly isReached: boolean;
+}
+
+const CPU: Figure = { title: "CPU", of: (round) => cpuMicros(round as Round) };
+const P50: Figure = { title: "p50", of: ({ p50 }) => p50! };
+const THROUGHPUT: Figure = { title: "throughput", of: ({ perSecond }) => perSecond! };
+
+/** Spillway's, and what it stands beside on the same runtime. */
+const PAIRS = [
+  ["Spillway on Deno", "Deno.listen"],
+  ["Spillway on Bun", "Bun.listen"],
+  ["Spillway on Node", "node:net on Node"],
+] as const;
+/** Those whose FFI takes buffers without a detour. */
+const FAST = ["Spillway on Deno", "Spillway on Bun"];
+const [C, NET] = ["C, epoll", "node:net on Node"];
+const NODE = { contestant: "Spillway on Node", against: NET };
+
+const GOALS: readonly Goal[] = [
+  ...FAST.map((contestant): Goal => ({
+    ...{ measure: "echo-64B-64", figure: CPU, contestant, against: C },
+    bound: ["≤", 1.10],
+  })),
+  ...([
+    ["Spillway on Deno", "Deno.listen", 0.75],
+    ["Spillway on Bun", "Bun.listen", 0.85],
+    ["Spillway on Deno", NET, 0.65],
+    ["Spillway on Bun", NET, 0.65],
+  ] as const).flatMap(([contestant, against, bound]): Goal[] => [
+    { measure: "echo-64B-64", figure: CPU, contestant, against, bound: ["≤", bound] },
+    { measure: "echo-64B-64", figure: THROUGHPUT, contestant, against, bound: [">", 1.00] },
   ]),
-  { workload: "echo-64B-64", contestant: "Spillway on Deno", against: "Deno.listen", atMost: 0.75 },
-  { workload: "echo-64B-64", contestant: "Spillway on Bun", against: "Bun.listen", atMost: 0.85 },
+  ...["echo-64B-64", "echo-64B-1", "echo-64B-1000", "echo-16KiB-64"].map((measure): Goal => ({
+    ...{ measure, figure: CPU, ...NODE },
+    bound: ["<", 1.00],
+  })),
+  ...PAIRS.flatMap(([contestant, against]): Goal[] => [
+    { measure: "echo-64B-1", figure: P50, contestant: `${contestant}, spin`, against, bound: ["≤", 0.70] },
+    { measure: "echo-64B-1", figure: P50, contestant, against, bound: ["≤", 1.10] },
+  ]),
+  ...PAIRS.map(([contestant]): Goal => ({
+    ...{ measure: "echo-64B-1000", figure: CPU, contestant, against: contestant, againstIn: "echo-64B-64" },
+    bound: ["≤", 1.15],
+  })),
+  ...FAST.map((contestant): Goal => ({
+    ...{ measure: "broadcast", figure: CPU, contestant, against: C },
+    bound: ["≤", 1.15],
+  })),
 ];
 
-/** A ratio between workloads of one contestant. */
-export const SCALING = {
-  title: "1,000 connections against 64, echo of 64 B",
-  workload: "echo-64B-1000",
-  against: "echo-64B-64",
-  atMost: 1.15,
-} as const;
+/** What came of every goal, whether it was measured or not. */
+export function judge({ workloads }: Pick<Results, "workloads">): Verdict[] {
+  const entryOf = (measure: string, name: string): Entry<Figures> | undefined =>
+    workloads.find((each) => each.name === measure)?.entries.find(({ contestant }) => contestant === name);
+  return GOALS.map(({ measure, figure, contestant, against, againstIn = measure, bound: [relation, bound] }) => {
+    const entry = entryOf(measure, contestant);
+    const value = against === undefined
+      ? middle(entry, figure)
+      : ratio(entry, entryOf(againstIn, against), (round) => figure.of(round));
+    const place = againstIn === measure ? "" : ` in ${againstIn}`;
+    return {
+      measure,
+      title: `${figure.title}: ${contestant}${against === undefined ? "" : ` ÷ ${against}${place}`}`,
+      ...value === undefined ? {} : { value },
+      bound: `${relation} ${bound.toFixed(2)}`,
+      isReached: value !== undefined && BOUNDS[relation](value, bound),
+    };
+  });
+}
+
+function middle(entry: Entry<Figures> | undefined, figure: Figure): number | undefined {
+  if (entry === undefined || entry.rounds.length === 0) return undefined;
+  return median(entry.rounds.map((round) => figure.of(round)));
+}

@@ -2,16 +2,22 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Child } from "./child.ts";
 import type { Contestant } from "./contestants.ts";
 import type { Generator, Load, LoadPlan } from "./generator.ts";
+import type { Subject } from "./in_turn.ts";
 import type { Round } from "./results.ts";
 import type { ServerMode } from "./workloads.ts";
 
 /** How long a server may take to forget the clients of a round. */
 const SETTLE_MS = 10_000;
+/** For a traced server to return from the call that sent the last answer. */
+const LAST_CALL_MS = 50;
 /** Descriptors that a runtime may open for itself while it serves. */
 const OWN_DESCRIPTORS = 16;
 
+/** Of what a server said on standard error. */
+const COMPLAINT_LENGTH = 300;
+
 /** A contestant that serves one workload. */
-export class MeasuredServer {
+export class MeasuredServer implements Subject<Round> {
   readonly #child: Child;
   readonly #generator: Generator;
   readonly #plan: LoadPlan;
@@ -45,6 +51,7 @@ export class MeasuredServer {
       const strace = new Child(["strace", "-c", "-f", "-p", `${this.#child.pid}`]);
       await strace.until(() => /attached/.test(strace.stderr));
       return async () => {
+        await sleep(LAST_CALL_MS);
         strace.kill("SIGINT");
         await strace.ended;
         summary = strace.stderr;
@@ -52,6 +59,11 @@ export class MeasuredServer {
     });
     if (!withStrace || load.messages === 0) return undefined;
     return callsOf(summary, load.messages);
+  }
+
+  /** What it has said on standard error, in one line. */
+  get complaint(): string {
+    return this.#child.stderr.trim().replace(/\s*\n\s*/g, "; ").slice(0, COMPLAINT_LENGTH);
   }
 
   /** One round. */
@@ -81,7 +93,7 @@ export class MeasuredServer {
 
   async #load(plan: LoadPlan, watch?: () => Promise<() => Promise<void>>): Promise<Load> {
     const load = await this.#generator.run(this.#child, this.#port, plan, watch).catch((error) => {
-      throw new Error(`${error.message}; the server said: ${this.#child.stderr.trim() || "nothing"}`);
+      throw new Error(`${error.message}; the server said: ${this.complaint || "nothing"}`);
     });
     if (load.messages === 0) throw new Error("no message was answered in time: measure for longer");
     // The next one is measured when this one has nothing left to do.

@@ -1,9 +1,13 @@
 /** What results.json holds, and what can be said of it. */
 import { median } from "./figures.ts";
+import type { Verdict } from "./goals.ts";
 import type { Workload } from "./workloads.ts";
 
-/** One round of one contestant. Latencies in microseconds, CPU time in microseconds for each message. */
-export interface Round {
+/** What one round of one contestant came to: numbers by name. */
+export type Figures = Readonly<Record<string, number>>;
+
+/** A round of a workload. Latencies in microseconds, CPU time in microseconds for each message. */
+export type Round = {
   readonly perSecond: number;
   readonly p50: number;
   readonly p99: number;
@@ -15,18 +19,20 @@ export interface Round {
   /** CPU time of the load generator, of one core. */
   readonly loadPercent: number;
   readonly residentMiB: number;
-}
+};
 
-/** All rounds of a contestant in a workload. */
-export interface Entry {
+/** All rounds of a contestant. */
+export interface Entry<T extends Figures = Round> {
   readonly contestant: string;
   /** The entry that Spillway is compared with on this runtime. */
   readonly own?: string | undefined;
-  readonly rounds: Round[];
+  readonly rounds: T[];
   /** For each message, by name, counted in a pass of its own. */
   syscalls?: Record<string, number> | undefined;
   /** Why there are no more rounds. */
   failure?: string;
+  /** What it said on standard error, though it went on. */
+  complaint?: string;
 }
 
 /** A workload, as it was run. */
@@ -41,6 +47,8 @@ export interface Results {
   readonly versions: Readonly<Record<string, string>>;
   readonly settings: Readonly<Record<string, string | number>>;
   readonly workloads: WorkloadResult[];
+  /** Set once everything is measured. */
+  goals?: Verdict[];
 }
 
 /** CPU time of the server for one message, user and system together. */
@@ -48,9 +56,13 @@ export function cpuMicros({ userMicros, systemMicros }: Round): number {
   return userMicros + systemMicros;
 }
 
-/** How much CPU one entry takes for each that another takes: the median of the rounds' ratios. */
-export function cpuRatio(entry: Entry, other: Entry | undefined): number | undefined {
-  const pairs = Math.min(entry.rounds.length, other?.rounds.length ?? 0);
-  if (other === undefined || pairs === 0) return undefined;
-  return median(entry.rounds.slice(0, pairs).map((round, i) => cpuMicros(round) / cpuMicros(other.rounds[i]!)));
+/** What one entry has of something for each that another has: the median of the rounds' ratios. */
+export function ratio<T extends Figures = Round>(
+  entry: Entry<T> | undefined,
+  other: Entry<T> | undefined,
+  of: (round: T) => number,
+): number | undefined {
+  const pairs = Math.min(entry?.rounds.length ?? 0, other?.rounds.length ?? 0);
+  if (entry === undefined || other === undefined || pairs === 0) return undefined;
+  return median(entry.rounds.slice(0, pairs).map((round, i) => of(round) / of(other.rounds[i]!)));
 }

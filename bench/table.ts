@@ -1,13 +1,13 @@
 import { median } from "./figures.ts";
-import { GOALS, SCALING } from "./goals.ts";
-import { cpuMicros, cpuRatio, type Entry, type Results, type Round, type WorkloadResult } from "./results.ts";
+import type { Verdict } from "./goals.ts";
+import { cpuMicros, type Entry, type Figures, ratio, type Round, type WorkloadResult } from "./results.ts";
 
 const REFERENCE = "C, epoll";
 const REFERENCES = [REFERENCE, "node:net on Node"];
 /** From here on the load generator may be what is measured. */
 const BUSY_PERCENT = 90;
 
-/** A workload, a line for each contestant. A ratio that misses its goal has a mark: ✗. */
+/** A workload, a line for each contestant. Ratios are of CPU. */
 export function formatTable(workload: WorkloadResult): string {
   const { title, unit, units, latency, entries } = workload;
   const hasLatency = latency !== undefined;
@@ -40,30 +40,35 @@ export function formatTable(workload: WorkloadResult): string {
       figure(entry, "residentMiB"),
       `${figure(entry, "serverPercent")} %`,
       loadCpu(entry),
-      ratio(workload, entry, REFERENCE),
-      entry.own === undefined ? "" : ratio(workload, entry, entry.own),
-      entry.own === undefined || entry.own === REFERENCES[1] ? "" : ratio(workload, entry, REFERENCES[1]!),
+      times(workload, entry, REFERENCE),
+      entry.own === undefined ? "" : times(workload, entry, entry.own),
+      entry.own === undefined || entry.own === REFERENCES[1] ? "" : times(workload, entry, REFERENCES[1]!),
       ...failed(entry),
     ]
   );
   const about = hasLatency ? `${title}; latency ${latency}` : title;
-  return `${about}\n\n${align([header, ...rows])}\n`;
+  return `${about}\n\n${align([header, ...rows])}\n${complaints(entries)}`;
 }
 
-/** How a contestant's cost grows with its connections. */
-export function formatScaling({ workloads }: Results): string {
-  const [many, few] = [SCALING.workload, SCALING.against].map((name) => workloads.find((each) => each.name === name));
-  if (many === undefined || few === undefined) return "";
-  const rows = many.entries.flatMap((entry) => {
-    const value = cpuRatio(entry, few.entries.find(({ contestant }) => contestant === entry.contestant));
-    return value === undefined
-      ? []
-      : [[entry.contestant, goalText(value, entry.own === undefined ? undefined : SCALING.atMost)]];
-  });
-  return `CPU for a message, ${SCALING.title}\n\n${align([["", "ratio"], ...rows])}\n`;
+/** A line for each goal. */
+export function formatGoals(verdicts: readonly Verdict[]): string {
+  if (verdicts.length === 0) return "";
+  const rows = verdicts.map(({ measure, title, value, bound, isReached }) => [
+    `${measure}, ${title}`,
+    value === undefined ? "" : value < 1 ? value.toFixed(3) : short(value), // 0.998 is not 1.00
+    bound,
+    value === undefined ? "not measured" : isReached ? "reached" : "MISSED",
+  ]);
+  return `${align([["", "figure", "goal", ""], ...rows])}\n`;
 }
 
-function failed({ failure }: Entry): string[] {
+/** What contestants said that went on nevertheless. */
+function complaints(entries: readonly Entry<Figures>[]): string {
+  return entries.filter(({ complaint }) => complaint !== undefined)
+    .map(({ contestant, complaint }) => `${contestant} said: ${complaint}\n`).join("");
+}
+
+function failed({ failure }: Entry<Figures>): string[] {
   return failure === undefined ? [] : [`FAILED: ${failure}`];
 }
 
@@ -86,17 +91,8 @@ function loadCpu({ rounds }: Entry): string {
   return `${short(percent)} %${percent > BUSY_PERCENT && server < percent ? " !" : ""}`;
 }
 
-function ratio({ name, entries }: WorkloadResult, entry: Entry, against: string): string {
-  const value = cpuRatio(entry, entries.find(({ contestant }) => contestant === against));
-  const goal = GOALS.find((goal) =>
-    goal.workload === name && goal.contestant === entry.contestant && goal.against === against
-  );
-  return value === undefined ? "" : goalText(value, goal?.atMost);
-}
-
-function goalText(value: number, goal: number | undefined): string {
-  if (goal === undefined) return value.toFixed(2);
-  return `${value.toFixed(2)} (goal ≤ ${goal.toFixed(2)})${value <= goal ? "" : " ✗"}`;
+function times({ entries }: WorkloadResult, entry: Entry, against: string): string {
+  return ratio(entry, entries.find(({ contestant }) => contestant === against), cpuMicros)?.toFixed(2) ?? "";
 }
 
 /** Three digits at least. */

@@ -89,12 +89,13 @@ export const WORKLOADS: readonly Workload[] = [
   {
     ...SINGLE,
     name: "broadcast",
-    title: "Broadcast of 64 B to 1,000 clients, one message at a time",
+    title: "Broadcast of 256 B to 1,000 clients, one message at a time",
     unit: "delivery",
     units: "deliveries",
     latency: "from publishing until the last has it",
     server: "broadcast",
     load: "broadcast",
     clients: 1000,
+    bytes: 256,
   },
 ];

@@ -38,11 +38,11 @@ function options(option: string, values: Iterable<string>): string[] {
   return Array.from(values, (value) => [option, value]).flat();
 }
 
-async function bench(args: readonly string[]): Promise<{ results: Results; stdout: string }> {
+async function bench(args: readonly string[]): Promise<{ results: Results; stdout: string; stderr: string }> {
   const json = join(folder, "results.json");
   const harness = start("bench/main.ts", [...args, ...SHORT, "--json", json], { permissions: "all" });
   expect(await harness.ended, harness.stdout + harness.stderr).toEqual({ code: 0, signal: null });
-  return { results: JSON.parse(readFileSync(json, "utf8")), stdout: harness.stdout };
+  return { results: JSON.parse(readFileSync(json, "utf8")), stdout: harness.stdout, stderr: harness.stderr };
 }
 
 function expectMeasured({ rounds, failure }: Entry, hasLatency: boolean): void {
@@ -59,15 +59,16 @@ function expectMeasured({ rounds, failure }: Entry, hasLatency: boolean): void {
 }
 
 test("bench measures every contestant in every kind of workload, and draws what it found", async () => {
-  const { results, stdout } = await bench([
+  const { results, stdout, stderr } = await bench([
     ...options("--workload", WORKLOADS),
     ...options("--contestant", CONTESTANTS),
   ]);
+  expect(stderr.match(/(?<= min: ).*/g)).toEqual(WORKLOADS); // what it is at
   expect(results.workloads.map(({ name }) => name)).toEqual(WORKLOADS);
   const svg = chartOf(results);
   for (const { name, title, entries, latency } of results.workloads) {
     expect(stdout).toContain(title);
-    if (name !== "bulk-in") expect(svg).toContain(title);
+    if (name !== "bulk-in") { for (const part of title.split(": ")) expect(svg).toContain(part); }
     expect(new Set(entries.map(({ contestant }) => contestant)), name).toEqual(CONTESTANTS);
     for (const entry of entries) expectMeasured(entry, latency !== undefined);
   }
@@ -99,6 +100,21 @@ test("bench names what there is when it is asked for something else", async () =
   const harness = start("bench/main.ts", ["--workload", "echo of 64 B"], { permissions: "all" });
   expect(await harness.ended).toEqual({ code: 2, signal: null });
   expect(harness.stderr).toMatch(/^Cannot measure --workload echo of 64 B: there are echo-64B-1; /);
+});
+
+test("bench --help tells every option, and a wrong one is refused", async () => {
+  const help = start("bench/main.ts", ["--help"], { permissions: "all" });
+  expect(await help.ended).toEqual({ code: 0, signal: null });
+  for (const option of ["quick", "workload", "contestant", "rounds", "seconds", "connections", "bulk-mib", "json"]) {
+    expect(help.stdout).toContain(`  --${option} `);
+  }
+  for (
+    const [wrong, reason] of [[["--slow"], "Unknown option '--slow'"], [["--rounds", "none"], "Cannot use --rounds"]]
+  ) {
+    const refused = start("bench/main.ts", wrong as string[], { permissions: "all" });
+    expect(await refused.ended).toEqual({ code: 2, signal: null });
+    expect(refused.stderr).toContain(reason);
+  }
 });
 
 test("the chart in the README is made of the results beside it", async () => {

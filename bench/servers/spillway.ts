@@ -1,12 +1,14 @@
 /**
- * Spillway as its documentation says: `spillway.ts level|edge [shared|blocking [MODE [BYTES]]]`. `blocking` has the loop
- * own its thread. MODE and BYTES, of a bulk transfer: see ../workloads.ts.
+ * Spillway as its documentation says: `spillway.ts level|edge [shared|spin|blocking [MODE [BYTES]]]`. `spin` has the loop
+ * look for events a little longer before it parks, `blocking` has it own its thread. MODE and BYTES, of a bulk transfer:
+ * see ../workloads.ts.
  */
 import process from "node:process";
 import { broadcast, type Connection, type ConnectionHandlers, EventLoop, serve, SharedBytes } from "../../mod.ts";
 
 const [trigger, thread = "shared", mode = "echo", total = "0"] = process.argv.slice(2);
 const REQUEST_BYTES = 64;
+const SPIN_MS = 0.2;
 const bulk = new SharedBytes(new Uint8Array(64 * 1024));
 const members = new Set<Connection<number>>();
 
@@ -55,7 +57,7 @@ function pour(connection: Connection<number>): void {
   }
 }
 
-const loop = new EventLoop();
+const loop = new EventLoop({ spinMs: thread === "spin" ? SPIN_MS : 0 });
 const server = serve<number>({ loop, trigger: trigger as "level" | "edge", ...HANDLERS[mode]! });
 console.log(server.url.split(":").at(-1));
 if (thread === "blocking") loop.runBlocking();

@@ -1,0 +1,105 @@
+/** The command line of bench/main.ts. */
+import process from "node:process";
+import { parseArgs } from "node:util";
+
+const USAGE = `Usage: npm run bench -- [options]
+
+Measures Spillway beside the runtimes' own sockets, a C server and a Go server, everything in turn in one run, and prints
+a table for each workload, each with the goals that are set for it, and all goals at the end.
+
+  --quick              fewer workloads, contestants and rounds: about 3 minutes instead of 25
+  --workload NAME      only workloads whose name is or contains this; several times for several
+  --contestant NAME    only contestants whose name is or contains this, in every workload; several times for several
+  --rounds N           rounds of each contestant (5; --quick 3)
+  --seconds N          length of a round (0.5; --quick 0.2)
+  --connections N      the most that any workload may have (20000)
+  --bulk-mib N         size of a bulk transfer (1024; --quick 256)
+  --no-compiler        no C: as on a machine without cc
+  --json FILE          where the results go
+  --help               this
+
+A run of everything writes bench/results.json and draws bench/chart.svg; others write results where --json says.
+`;
+
+/** What is asked for. */
+export interface Options {
+  readonly isQuick: boolean;
+  /** Whether the results are those that the project shows. */
+  readonly isWhole: boolean;
+  /** Parts of names. */
+  readonly workload: readonly string[] | undefined;
+  /** Parts of names. */
+  readonly contestant: readonly string[] | undefined;
+  readonly rounds: number;
+  readonly roundMs: number;
+  readonly mostConnections: number;
+  readonly bulkMiB: number;
+  readonly mayCompile: boolean;
+  readonly json: string | undefined;
+}
+
+/** Reads the arguments of this process. Ends it where they cannot be meant, and after `--help`. */
+export function parseOptions(): Options {
+  const values = parse();
+  if (values.help) {
+    process.stdout.write(USAGE);
+    process.exit(0);
+  }
+  const { quick: isQuick, workload, contestant } = values;
+  return {
+    isQuick,
+    isWhole: workload === undefined && contestant === undefined && !isQuick,
+    workload,
+    contestant,
+    rounds: number("rounds", values.rounds ?? (isQuick ? "3" : "5")),
+    roundMs: 1000 * number("seconds", values.seconds ?? (isQuick ? "0.2" : "0.5")),
+    mostConnections: number("connections", values.connections),
+    bulkMiB: number("bulk-mib", values["bulk-mib"] ?? (isQuick ? "256" : "1024")),
+    mayCompile: !values["no-compiler"],
+    json: values.json,
+  };
+}
+
+/** Those of `all` that the command line names, in whole or in part. Ends the process where there are none. */
+export function named<T extends { readonly name: string }>(
+  option: "workload" | "contestant",
+  parts: readonly string[],
+  all: readonly T[],
+): T[] {
+  const names = new Set(all.map(({ name }) => name));
+  const found = all.filter(({ name }) => parts.some((part) => names.has(part) ? name === part : name.includes(part)));
+  return found.length > 0
+    ? found
+    : refuse(`Cannot measure --${option} ${parts.join(", ")}: there are ${[...names].join("; ")}`);
+}
+
+function parse() {
+  try {
+    return parseArgs({
+      options: {
+        quick: { type: "boolean", default: false },
+        workload: { type: "string", multiple: true },
+        contestant: { type: "string", multiple: true },
+        rounds: { type: "string" },
+        seconds: { type: "string" },
+        connections: { type: "string", default: "20000" },
+        "bulk-mib": { type: "string" },
+        "no-compiler": { type: "boolean", default: false },
+        json: { type: "string" },
+        help: { type: "boolean", short: "h", default: false },
+      },
+    }).values;
+  } catch (error) {
+    return refuse((error as Error).message.split(/\.\s/)[0]!);
+  }
+}
+
+function number(name: string, text: string): number {
+  const value = Number(text);
+  return value > 0 ? value : refuse(`Cannot use --${name} ${text}: it must be a number above 0`);
+}
+
+function refuse(reason: string): never {
+  console.error(`${reason} (--help says more)`);
+  process.exit(2);
+}
