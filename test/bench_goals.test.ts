@@ -1,7 +1,7 @@
 /** bench/goals.ts and how bench/table.ts shows what came of them. */
 import { expect, test } from "vitest";
 import { judge, type Verdict } from "../bench/goals.ts";
-import type { Entry, Results, Round, WorkloadResult } from "../bench/results.ts";
+import type { Entry, Round, WorkloadResult } from "../bench/results.ts";
 import { formatGoals, formatTable } from "../bench/table.ts";
 import { WORKLOADS } from "../bench/workloads.ts";
 
