@@ -10,6 +10,7 @@ export interface LoadPlan {
   readonly idle: number;
   readonly bytes: number;
   readonly depth: number;
+  readonly interval: number;
   readonly total: number;
   readonly warmup: number;
   readonly ms: number;
@@ -31,6 +32,8 @@ export interface Load {
   readonly loadSeconds: number;
   /** Memory of the server, at the end. */
   readonly residentKiB: number;
+  /** The part of it that is of no file. */
+  readonly anonymousKiB: number;
 }
 
 /** Starts clients. */

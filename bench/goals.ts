@@ -75,6 +75,10 @@ const GOALS: readonly Goal[] = [
     { measure: "echo-64B-1", figure: P50, contestant: `${contestant}, spin`, against, bound: ["≤", 0.70] },
     { measure: "echo-64B-1", figure: P50, contestant, against, bound: ["≤", 1.10] },
   ]),
+  ...PAIRS.map(([contestant, against]): Goal => ({
+    ...{ measure: "wake-ups", figure: CPU, contestant, against },
+    bound: ["≤", 1.20],
+  })),
   ...PAIRS.map(([contestant]): Goal => ({
     ...{ measure: "echo-64B-1000", figure: CPU, contestant, against: contestant, againstIn: "echo-64B-64" },
     bound: ["≤", 1.15],

@@ -12,6 +12,8 @@
  *   idle       connections that talked once, and then stay open in silence
  *   bytes      of a message
  *   depth      messages of a client that are under way at a time
+ *   interval   milliseconds from one message to the next, mode echo; 0: as soon as the answer has come. All clients send at
+ *              once then; who still waits for an answer leaves one out
  *   warmup     milliseconds at least, and until every client has been answered
  *   ms         that are measured
  *   wait       1: prints "ready", goes on when a line comes, and keeps all connections until standard input ends; what is
@@ -62,7 +64,7 @@ struct client {
 enum phase { PROBE, WARM, MEASURE };
 
 static const char *mode;
-static long port, pid, clients, idle, bytes, depth, warmup, ms, hold, total;
+static long port, pid, clients, idle, bytes, depth, interval, warmup, ms, hold, total;
 static int poller;
 static struct epoll_event events[EVENTS];
 static char received[RECEIVE_BYTES], *message;
@@ -70,6 +72,7 @@ static uint64_t histogram[BUCKETS], messages;
 static enum phase phase = PROBE;
 static int is_over; /* no more is asked; what is under way comes in */
 static size_t answered_once, under_way;
+static uint64_t next_at; /* when clients send that do so at intervals */
 
 static void fail(const char *format, ...) {
   va_list arguments;
@@ -112,13 +115,15 @@ static struct usage usage(void) {
   return usage;
 }
 
-static long resident_kib(void) {
+/* Memory of the server, by its name in proc(5). */
+static long kib_of(const char *name) {
   char path[64], line[256];
-  long kib = 0;
+  long kib = -1;
   snprintf(path, sizeof path, "/proc/%ld/status", pid);
   FILE *file = fopen(path, "r");
   if (file == NULL) fail("the server is gone");
-  while (fgets(line, sizeof line, file) != NULL) sscanf(line, "VmRSS: %ld kB", &kib);
+  while (kib == -1 && fgets(line, sizeof line, file) != NULL)
+    if (strncmp(line, name, strlen(name)) == 0) sscanf(line + strlen(name), ": %ld kB", &kib);
   fclose(file);
   return kib;
 }
@@ -214,8 +219,11 @@ static size_t take(struct client *client) {
 }
 
 static int ready(void) {
-  int count = epoll_wait(poller, events, EVENTS, SILENCE_MS);
-  if (count == 0) fail("the server has not answered for %d s", SILENCE_MS / 1000);
+  int waits = phase != PROBE && interval > 0 && !is_over;
+  uint64_t at = now();
+  int timeout = !waits ? SILENCE_MS : next_at <= at ? 0 : (int) ((next_at - at + 999999) / 1000000);
+  int count = epoll_wait(poller, events, EVENTS, timeout);
+  if (count == 0 && !waits) fail("the server has not answered for %d s", SILENCE_MS / 1000);
   return count < 0 ? 0 : count;
 }
 
@@ -272,7 +280,14 @@ static void echo_event(struct client *client, unsigned mask) {
   if (client->answers == 0) answered_once++;
   client->answers += answers;
   under_way -= answers;
-  if (!is_over) ask(client, answers);
+  if (!is_over && interval == 0) ask(client, answers);
+}
+
+static void send_at_intervals(struct client *all, long count) {
+  if (interval == 0 || is_over || now() < next_at) return;
+  next_at += interval * 1000000;
+  for (long i = 0; i < count; i++)
+    if (all[i].missing == 0) ask(&all[i], depth);
 }
 
 static void churn_begin(struct client *client) {
@@ -315,6 +330,7 @@ static void broadcast_event(struct client *all, struct client *client, unsigned 
 }
 
 static void turn(struct client *all) {
+  send_at_intervals(all, clients);
   for (int i = 0, n = ready(); i < n; i++) {
     struct client *client = events[i].data.ptr;
     if (strcmp(mode, "echo") == 0) echo_event(client, events[i].events);
@@ -326,6 +342,7 @@ static void turn(struct client *all) {
 /* The first `count` clients begin; a broadcast has but one that does. */
 static void begin(struct client *all, long count) {
   is_over = 0;
+  next_at = now() + interval * 1000000;
   for (long i = 0; i < count; i++) {
     if (strcmp(mode, "broadcast") == 0) return broadcast_event(all, NULL, 0);
     if (strcmp(mode, "churn") == 0) churn_begin(&all[i]);
@@ -401,7 +418,8 @@ static void parse(int count, char **arguments) {
     const char *key;
     long *value;
   } keys[] = {{"port", &port},     {"pid", &pid}, {"clients", &clients}, {"idle", &idle},   {"bytes", &bytes},
-              {"depth", &depth},   {"warmup", &warmup}, {"ms", &ms},     {"wait", &hold},   {"total", &total}};
+              {"depth", &depth},   {"warmup", &warmup}, {"ms", &ms},     {"wait", &hold},   {"total", &total},
+              {"interval", &interval}};
   for (int i = 1; i < count; i++) {
     char *value = strchr(arguments[i], '=');
     if (value == NULL) fail("\"%s\" is not key=value", arguments[i]);
@@ -426,10 +444,11 @@ int main(int count, char **arguments) {
   int is_bulk = strcmp(mode, "in") == 0 || strcmp(mode, "out") == 0;
   struct usage begun = is_bulk ? pour() : talk(), over = usage();
   printf("{\"seconds\":%.6f,\"messages\":%lu,\"p50\":%.2f,\"p99\":%.2f,\"p999\":%.2f,"
-         "\"serverSeconds\":%.6f,\"userTicks\":%lu,\"systemTicks\":%lu,\"loadSeconds\":%.6f,\"residentKiB\":%ld}\n",
+         "\"serverSeconds\":%.6f,\"userTicks\":%lu,\"systemTicks\":%lu,\"loadSeconds\":%.6f,\"residentKiB\":%ld,"
+         "\"anonymousKiB\":%ld}\n",
          (over.at - begun.at) / 1e9, messages, percentile(0.5), percentile(0.99), percentile(0.999),
          (over.server_ns - begun.server_ns) / 1e9, over.user - begun.user, over.system - begun.system,
-         (over.own_ns - begun.own_ns) / 1e9, resident_kib());
+         (over.own_ns - begun.own_ns) / 1e9, kib_of("VmRSS"), kib_of("RssAnon"));
   fflush(stdout);
   if (hold) while (getchar() != EOF);
   return 0;

@@ -17,13 +17,14 @@ interface Client {
 
 const given = Object.fromEntries(process.argv.slice(2).map((each) => each.split("=") as [string, string]));
 const mode = given.mode!;
-const [port, pid, clients, idle, bytes, depth, warmup, ms, wait, total] = [
+const [port, pid, clients, idle, bytes, depth, interval, warmup, ms, wait, total] = [
   "port",
   "pid",
   "clients",
   "idle",
   "bytes",
   "depth",
+  "interval",
   "warmup",
   "ms",
   "wait",
@@ -160,11 +161,19 @@ function begin(all: readonly Socket<Client>[]): void {
       socket.data.onAnswer = (answers) => {
         for (let i = 0; i < answers; i++) answered(socket.data.sentAt.shift()!, 1);
         done(answers);
-        if (!isOver) ask(socket, answers);
+        if (!isOver && interval === 0) ask(socket, answers);
       };
       ask(socket, depth!);
     }
+    if (interval! > 0) sendAtIntervals(all);
   }
+}
+
+function sendAtIntervals(all: readonly Socket<Client>[]): void {
+  const timer = setInterval(() => {
+    if (isOver) return clearInterval(timer);
+    for (const socket of all) if (socket.data.missing === 0) ask(socket, depth!);
+  }, interval);
 }
 
 function comeIn(): Promise<void> {
@@ -233,6 +242,8 @@ const [userTicks, systemTicks] = ticks(pid!).map((each, i) => each - before[i]!)
 const { user, system } = process.cpuUsage(own);
 latencies.sort((a, b) => a - b);
 const percentile = (share: number) => 1000 * (latencies[Math.ceil(share * latencies.length) - 1] ?? 0);
+const memory = (name: string) =>
+  Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]);
 const load: Load = {
   seconds: (performance.now() - startedAt) / 1000,
   messages,
@@ -243,7 +254,8 @@ const load: Load = {
   userTicks,
   systemTicks,
   loadSeconds: (user + system) / 1e6,
-  residentKiB: Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]),
+  residentKiB: memory("VmRSS"),
+  anonymousKiB: memory("RssAnon"),
 };
 console.log(JSON.stringify(load));
 if (wait) await lines.next();

@@ -48,9 +48,9 @@ function bounded(workload: Workload): Workload {
   return { ...workload, title, clients, idle };
 }
 
-function planOf({ load, clients, idle, bytes, depth }: Workload): LoadPlan {
-  const total = bulkMiB * 1024 * 1024;
-  return { mode: load, clients, idle, bytes, depth, total, warmup: Math.ceil(WARMUP_SHARE * roundMs), ms: roundMs };
+function planOf({ load, clients, idle, bytes, depth, interval, stretch }: Workload): LoadPlan {
+  const [total, ms] = [bulkMiB * 1024 * 1024, stretch * roundMs];
+  return { mode: load, clients, idle, bytes, depth, interval, total, warmup: Math.ceil(WARMUP_SHARE * ms), ms };
 }
 
 async function run(workload: Workload): Promise<WorkloadResult> {
@@ -61,7 +61,7 @@ async function run(workload: Workload): Promise<WorkloadResult> {
   await inTurn(workload.name, entries, rounds, async (entry) => {
     const contestant = contestants.find(({ name }) => name === entry.contestant)!;
     const server = await MeasuredServer.start(contestant, workload.server, generator, plan);
-    entry.syscalls = await server.warm(FIRST_SHARE * roundMs, hasStrace);
+    entry.syscalls = await server.warm(FIRST_SHARE * plan.ms, hasStrace);
     return server;
   });
   return { ...described, entries };

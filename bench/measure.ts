@@ -45,6 +45,8 @@ export class MeasuredServer implements Subject<Round> {
 
   /** Lets its code be compiled, and where there is strace(1), counts its system calls for each message meanwhile. */
   async warm(ms: number, withStrace: boolean): Promise<Record<string, number> | undefined> {
+    // Few messages compile nothing.
+    if (this.#plan.interval > 0) await this.#load({ ...this.#plan, interval: 0, ms });
     let summary = "";
     const load = await this.#load({ ...this.#plan, warmup: ms, ms: withStrace ? ms : 1 }, async () => {
       if (!withStrace) return async () => {};

@@ -29,6 +29,10 @@ export interface Workload {
   readonly bytes: number;
   /** Messages of a client that are under way at a time. */
   readonly depth: number;
+  /** Milliseconds from one message of a client to the next; 0: as soon as it is answered. */
+  readonly interval: number;
+  /** How much longer than those of others its rounds are. */
+  readonly stretch: number;
   /** Whether `--quick` has it. */
   readonly isQuick: boolean;
 }
@@ -40,7 +44,7 @@ const ECHO = {
   server: "echo",
   load: "echo",
 } as const;
-const SINGLE = { clients: 1, idle: 0, bytes: 64, depth: 1, isQuick: true } as const;
+const SINGLE = { clients: 1, idle: 0, bytes: 64, depth: 1, interval: 0, stretch: 1, isQuick: true } as const;
 const BULK = { ...SINGLE, unit: "MiB", units: "MiB" } as const;
 
 function echo(bytes: number, size: string, clients: number, isQuick: boolean): Workload {
@@ -61,6 +65,14 @@ export const WORKLOADS: readonly Workload[] = [
   echo(16 * 1024, "16 KiB", 64, true),
   echo(16 * 1024, "16 KiB", 1000, false),
   echo(16 * 1024, "16 KiB", Infinity, false),
+  {
+    ...ECHO,
+    ...SINGLE,
+    name: "wake-ups",
+    title: "Echo of 64 B, 1 connection, a message every 10 ms: the server waits for each",
+    interval: 10,
+    stretch: 4,
+  },
   {
     ...ECHO,
     ...SINGLE,
