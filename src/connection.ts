@@ -605,17 +605,16 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
       if (!this.#deliver(bytes)) return;
     }
     for (let budget = READ_BUDGET_BYTES; budget > 0;) {
-      const buffer = this.#loop.receiveBuffer;
-      let room = buffer;
+      let room = this.#loop.received.bytes;
       if (this.#intake !== undefined) {
         const allowance = this.#intake.allowance();
         if (allowance === 0) return this.#holdIntake();
-        if (allowance < buffer.byteLength) room = buffer.subarray(0, allowance);
+        if (allowance < room.byteLength) room = this.#loop.received.first(allowance);
       }
       const received = this.#sys.recv(this.#fd, room);
       if (received > 0) {
         this.#noteReceived(received);
-        if (!this.#deliver(buffer.subarray(0, received))) return;
+        if (!this.#deliver(this.#loop.received.first(received))) return;
         const isShort = received < room.byteLength;
         if (isShort && !isMore) return; // the kernel had no more: epoll(7), questions, 9
         budget -= received;

@@ -6,6 +6,9 @@ export const EVENTS_PER_WAIT: number = 512;
 /** Size of the receive buffer that all connections of a loop share. */
 export const RECEIVE_BUFFER_BYTES: number = 64 * 1024;
 
+/** Views of it that are kept: how many lengths of small messages may come in turn before one is made again. */
+export const RECEIVE_VIEWS: number = 256;
+
 /** Bytes read from one connection before the loop turns to the next. */
 export const READ_BUDGET_BYTES: number = 256 * 1024;
 

@@ -16,6 +16,7 @@ import { Lulls } from "./lulls.ts";
 import { booleanOption, functionOption, integerOption, knownOptions, numberOption } from "./options.ts";
 import { Poller } from "./poller.ts";
 import { QueueBudget } from "./queue_budget.ts";
+import { ReceiveBuffer } from "./receive_buffer.ts";
 import { Sender } from "./sender.ts";
 import { type Timer, Timers } from "./timers.ts";
 import { Waker } from "./waker.ts";
@@ -93,6 +94,8 @@ export class EventLoop {
   readonly sys: Syscalls;
   /** What the connections of this loop send with. */
   readonly sender: Sender;
+  /** What they receive into. */
+  readonly received: ReceiveBuffer = new ReceiveBuffer();
   /** What the queues of its connections are made of. */
   readonly pieces: PiecePool = new PiecePool();
   /** What those queues hold together. */
@@ -105,7 +108,6 @@ export class EventLoop {
   readonly #onError: (error: unknown) => void;
   /** What `onError` threw in this turn. */
   readonly #thrown: unknown[] = [];
-  #receiveBuffer: Uint8Array = new Uint8Array(new ArrayBuffer(RECEIVE_BUFFER_BYTES));
   #discardBuffer: Uint8Array | undefined;
   readonly #tasks: Batch<() => void> = new Batch();
   readonly #gathered: Batch<Flushing> = new Batch();
@@ -180,17 +182,6 @@ export class EventLoop {
   /** Descriptors that the runtime is about to open for itself, whatever this loop does. */
   get settlingDescriptors(): number {
     return this.#host.settlingDescriptors();
-  }
-
-  /**
-   * The buffer that all connections of this loop receive into. What is in it is overwritten by the next read. Fetch it
-   * before each use: if user code detached it (by transferring it to another thread), this is a new one.
-   */
-  get receiveBuffer(): Uint8Array {
-    if (this.#receiveBuffer.byteLength === 0) {
-      this.#receiveBuffer = new Uint8Array(new ArrayBuffer(RECEIVE_BUFFER_BYTES));
-    }
-    return this.#receiveBuffer;
   }
 
   /**

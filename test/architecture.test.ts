@@ -42,6 +42,7 @@ const LEVELS: readonly (readonly string[])[] = [
     "src/leak_watch.ts",
     "src/lulls.ts",
     "src/batch.ts",
+    "src/receive_buffer.ts",
     "src/framer.ts",
     "src/length_prefix_framer.ts",
     "src/delimiter_framer.ts",

@@ -9,7 +9,7 @@ import { EFD, EPOLL_CTL } from "../ffi/constants.ts";
 import { type Host, host as realHost } from "../ffi/host.ts";
 import { realSyscalls, type Syscalls } from "../ffi/syscalls.ts";
 import { Interest } from "../src/interest.ts";
-import { REARM_INTERVAL_MS, RECEIVE_BUFFER_BYTES, TURNS_PER_MACROTASK } from "../src/limits.ts";
+import { REARM_INTERVAL_MS, TURNS_PER_MACROTASK } from "../src/limits.ts";
 import { EventLoop, type EventLoopOptions } from "../src/loop.ts";
 import type { Source } from "../src/poller.ts";
 import type { Token } from "../src/token.ts";
@@ -856,19 +856,6 @@ describe("EventLoop.close()", () => {
 
   test("EventLoop leaves no descriptor behind where there is one for the poller but none for the waker", () => {
     expect(() => new EventLoop({}, kernelWith({ eventfd: () => failure("EMFILE") }))).toThrow("EMFILE");
-  });
-});
-
-describe("EventLoop.receiveBuffer", () => {
-  test("EventLoop.receiveBuffer is one buffer, replaced once user code has detached it", () => {
-    const loop = newLoop();
-    const { receiveBuffer } = loop;
-    expect(receiveBuffer.byteLength).toBe(RECEIVE_BUFFER_BYTES);
-    expect(loop.receiveBuffer).toBe(receiveBuffer);
-    structuredClone(receiveBuffer.buffer, { transfer: [receiveBuffer.buffer as ArrayBuffer] });
-    expect(receiveBuffer.byteLength).toBe(0);
-    expect(loop.receiveBuffer.byteLength).toBe(RECEIVE_BUFFER_BYTES);
-    expect(loop.receiveBuffer).toBe(loop.receiveBuffer);
   });
 });
 
