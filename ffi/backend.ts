@@ -23,10 +23,23 @@ export type Functions<T extends SymbolTable> = {
   readonly [K in keyof T]: (...args: Arguments<T[K]["parameters"]>) => T[K]["result"] extends "i32" ? number : unknown;
 };
 
+/** recv(2) or send(2), by their C prototypes. */
+export type Transfer = (fd: number, bytes: CBuffer, length: number, flags: number) => number;
+
+/** The calls that move the bytes of stream sockets. On other descriptors they do not do what their names say. */
+export interface StreamCalls {
+  /** recv(2). */
+  readonly recv: Transfer;
+  /** send(2). */
+  readonly send: Transfer;
+}
+
 /** How one runtime calls C. Implemented by deno.ts, bun.ts and node.ts, and by nothing else. */
 export interface Backend {
   /** Binds every function of `table` in this process's libc; throws {@linkcode UnavailableError} where the runtime refuses. */
   open<const T extends SymbolTable>(table: T): Functions<T>;
+  /** What does the same for stream sockets and is faster here, if there is anything. */
+  streamCalls?(libc: StreamCalls): StreamCalls;
   /** The 4 bytes at `pointer`, live: reading the array reads the memory. The memory must outlive it. */
   int32At(pointer: unknown): Int32Array;
   /** The address of `view`'s first byte. Holds only while `view` is referenced and its buffer neither moved nor detached. */

@@ -1,7 +1,15 @@
-import { type Backend, type Functions, LIBC_NAME, type SymbolTable, UnavailableError } from "./backend.ts";
+import {
+  type Backend,
+  type Functions,
+  LIBC_NAME,
+  type StreamCalls,
+  type SymbolTable,
+  UnavailableError,
+} from "./backend.ts";
 import type { Host, Parker, ParkerOptions } from "./host_types.ts";
 import { BaseParker, ThreadParker, type Threads, type Timers } from "./parker.ts";
 import { type Dns, lookUp } from "./resolver.ts";
+import { shortRecv, shortSend, type ShortTransfer } from "./short_calls.ts";
 import { web } from "./web.ts";
 
 interface NodeSignature {
@@ -39,6 +47,16 @@ export const backend: Backend = {
       definitions[name] = { arguments: parameters, return: result };
     }
     return open(LIBC_NAME, definitions).functions as Functions<T>;
+  },
+
+  streamCalls({ recv, send }): StreamCalls {
+    const signature = { arguments: ["i32", "pointer", "u32"], return: "i32" };
+    const { read, write } = open(LIBC_NAME, { read: signature, write: signature }).functions as Record<
+      "read" | "write",
+      ShortTransfer
+    >;
+    const { getRawPointer } = nodeFFI();
+    return { recv: shortRecv(recv, read, getRawPointer), send: shortSend(send, write, getRawPointer) };
   },
 
   int32At(pointer: unknown): Int32Array {

@@ -15,7 +15,7 @@
  *
  * @module
  */
-import type { Functions } from "./backend.ts";
+import type { Functions, StreamCalls } from "./backend.ts";
 import { isDoubtful, PLAUSIBLE } from "./doubt.ts";
 import { ERRNO } from "./errno.ts";
 import { host } from "./host.ts";
@@ -62,6 +62,7 @@ export {
 } from "./layout.ts";
 
 let bound: Functions<typeof LIBC> | undefined;
+let stream: StreamCalls | undefined;
 // The calling thread's errno: each thread evaluates this module for itself.
 let errnoView: Int32Array = new Int32Array(1);
 let eventWords = 0; // of one struct epoll_event
@@ -71,10 +72,11 @@ function libc(): Functions<typeof LIBC> {
 }
 
 function bindLibc(): Functions<typeof LIBC> {
-  const { open, int32At } = backend();
+  const { open, int32At, streamCalls } = backend();
   const functions = open(LIBC);
   errnoView = int32At(functions.__errno_location());
   eventWords = epollEventLayout().words;
+  stream = streamCalls?.(functions) ?? functions;
   return bound = functions;
 }
 
@@ -294,13 +296,14 @@ export function close(fd: number): number {
  * @param fd A connected socket.
  * @param target Where the bytes go; not empty.
  * @param flags `MSG`.
+ * @param isStream The caller knows that this is a stream socket: Node has a faster call then, which reads from anything.
  * @returns Bytes received, 0 at end of stream, or `-errno`; `-EAGAIN` is "not ready", not failure. With `MSG.trunc` on
  * TCP the bytes are thrown away and only counted.
  */
-export function recv(fd: number, target: Uint8Array, flags: number = 0): number {
+export function recv(fd: number, target: Uint8Array, flags: number = 0, isStream: boolean = false): number {
   assertFd(fd, "recv");
   assertRoom(target, "recv");
-  const c = libc();
+  const c = isStream && stream !== undefined ? stream : libc();
   const received = checked(c.recv(fd, target, lengthOf(target), flags));
   return isDoubtful(received, PLAUSIBLE.recv)
     ? afterDoubt(checked(c.recv(fd, target, lengthOf(target), flags)))
@@ -313,13 +316,20 @@ export function recv(fd: number, target: Uint8Array, flags: number = 0): number 
  * @param fd A connected socket.
  * @param flags `MSG`; `MSG.nosignal` keeps a closed peer from raising SIGPIPE.
  * @param length How many of the bytes, from the first one; all of them by default. Spares a view for each call.
+ * @param isStream The caller knows that this is a stream socket: Node has a faster call then, which writes to anything.
  * @returns Bytes the kernel took, which may be fewer than offered, or `-errno`; `-EAGAIN` is "full", not failure.
  */
-export function send(fd: number, source: Uint8Array, flags: number = 0, length: number = lengthOf(source)): number {
+export function send(
+  fd: number,
+  source: Uint8Array,
+  flags: number = 0,
+  length: number = lengthOf(source),
+  isStream: boolean = false,
+): number {
   assertFd(fd, "send");
   assertAttached(source, "send");
   assertLength(length, source, "send");
-  const c = libc();
+  const c = isStream && stream !== undefined ? stream : libc();
   const sent = checked(c.send(fd, source, length, flags));
   return isDoubtful(sent, PLAUSIBLE.send) ? afterDoubt(checked(c.send(fd, source, length, flags))) : sent;
 }

@@ -611,7 +611,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
         if (allowance === 0) return this.#holdIntake();
         if (allowance < room.byteLength) room = this.#loop.received.first(allowance);
       }
-      const received = this.#sys.recv(this.#fd, room);
+      const received = this.#sys.recv(this.#fd, room, 0, true);
       if (received > 0) {
         this.#noteReceived(received);
         if (!this.#deliver(this.#loop.received.first(received))) return;

@@ -88,7 +88,7 @@ export class Sender {
   #send(fd: number, bytes: Uint8Array, length: number): number {
     this.#offeredBytes = length;
     let sent: number;
-    do sent = this.#sys.send(fd, bytes, MSG.nosignal, length); while (sent === -ERRNO.EINTR[0]);
+    do sent = this.#sys.send(fd, bytes, MSG.nosignal, length, true); while (sent === -ERRNO.EINTR[0]);
     return this.#checked(sent);
   }
 

@@ -29,6 +29,34 @@ function messageOf(chunk: Uint8Array, nameBytes: number = 0): MessageHeader {
   return message;
 }
 
+describe("recv() and send(), of a stream", () => {
+  test("each moves the bytes of the buffer that it is given, whichever one came before", () => {
+    const [a, b] = socketPair();
+    // Small ones may lie where the garbage collector moves them, and large ones are not remembered.
+    const buffers = [new Uint8Array(3), bytes(64), bytes(70_000), bytes(64).subarray(7, 20)];
+    for (let round = 0; round < 250; round++) {
+      const source = buffers[round % 3]!;
+      const target = buffers[(round >> 1) % buffers.length]!;
+      source.fill(round);
+      expect(send(a, source, MSG.nosignal, 2, true)).toBe(2);
+      target.fill(255);
+      expect(recv(b, target, 0, true)).toBe(2);
+      expect([...target.subarray(0, 3)]).toEqual([round, round, 255]);
+      new Array(10_000).fill({}); // garbage
+    }
+  });
+
+  test("a buffer that was used before and is detached now is refused", () => {
+    const [a, b] = socketPair();
+    const buffer = bytes(128);
+    expect(send(a, buffer, MSG.nosignal, 128, true)).toBe(128);
+    expect(recv(b, buffer, 0, true)).toBe(128);
+    structuredClone(buffer.buffer, { transfer: [buffer.buffer as ArrayBuffer] });
+    expect(() => send(a, buffer, MSG.nosignal, 128, true)).toThrow("detached");
+    expect(() => recv(b, buffer, 0, true)).toThrow("empty buffer");
+  });
+});
+
 describe("recv()", () => {
   test("recv() returns -EAGAIN on an idle socket, then 0 after the peer closes", () => {
     const [a, b] = socketPair();
