@@ -1,10 +1,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { createInterface, type Interface } from "node:readline";
 
 /** Raises the soft limit of descriptors to the hard one, for what is started. */
 const WITH_DESCRIPTORS = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)" && exec "$0" "$@"'] as const;
+
+const COMPLAINT_LENGTH = 300;
 
 const running = new Set<Child>();
 
@@ -45,6 +47,16 @@ export class Child {
 
   get pid(): number {
     return this.#child.pid!;
+  }
+
+  /** What it has said on standard error, in one line. */
+  get complaint(): string {
+    return this.stderr.trim().replace(/\s*\n\s*/g, "; ").slice(0, COMPLAINT_LENGTH);
+  }
+
+  /** Memory of it that is of no file. */
+  get anonymousKiB(): number {
+    return Number(/^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${this.pid}/status`, "utf8"))![1]);
   }
 
   /** How many descriptors it has open. */

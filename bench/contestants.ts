@@ -10,7 +10,7 @@ export interface Contestant {
   readonly own?: string;
   /** Whether `--quick` has it. */
   readonly isQuick: boolean;
-  /** The workloads in which it is measured though `--contestant` does not name it; absent: all. */
+  /** The workloads and sections in which it is measured though `--contestant` does not name it; absent: all. */
   readonly only?: readonly string[];
   /** How it is started. */
   command(mode: ServerMode, bulkBytes: number): readonly string[];
@@ -25,7 +25,7 @@ const RUNTIMES = Object.keys(NAMES) as Runtime[];
 /** Arguments of servers/spillway.ts by what they are called; the first is what `serve` does by itself. */
 const VARIANTS: Readonly<Record<string, { args: readonly string[]; only?: readonly string[] }>> = {
   "": { args: ["level", "shared"] },
-  ", spin": { args: ["level", "spin"], only: ["echo-64B-1"] },
+  ", spin": { args: ["level", "spin"], only: ["echo-64B-1", "rest"] },
   ", edge": { args: ["edge", "shared"], only: [] },
   ", blocking": { args: ["level", "blocking"], only: [] },
 };

@@ -8,9 +8,3 @@ export function quantile(values: readonly number[], part: number): number {
 export function median(values: readonly number[]): number {
   return quantile(values, 0.5);
 }
-
-/** The median, and in brackets the smallest and the largest. */
-export function spread(values: readonly number[], digits: number): string {
-  const [min, max] = [Math.min(...values), Math.max(...values)].map((value) => value.toFixed(digits));
-  return `${median(values).toFixed(digits)} (${min} to ${max})`;
-}

@@ -16,13 +16,13 @@ const BOUNDS = {
 };
 
 interface Goal {
-  /** The workload. */
+  /** The workload or section. */
   readonly measure: string;
   readonly figure: Figure;
   readonly contestant: string;
   /** Whose figure it is divided by. Absent: the figure itself counts. */
   readonly against?: string;
-  /** The workload of `against`, where it is another. */
+  /** That of `against`, where it is another. */
   readonly againstIn?: string;
   readonly bound: readonly [keyof typeof BOUNDS, number];
 }
@@ -41,6 +41,9 @@ export interface Verdict {
 const CPU: Figure = { title: "CPU", of: (round) => cpuMicros(round as Round) };
 const P50: Figure = { title: "p50", of: ({ p50 }) => p50! };
 const THROUGHPUT: Figure = { title: "throughput", of: ({ perSecond }) => perSecond! };
+
+const MEMORY: Figure = { title: "KiB each", of: ({ kibEach }) => kibEach! };
+const IDLE_CPU: Figure = { title: "idle CPU %", of: ({ idlePercent }) => idlePercent! };
 
 /** Spillway's, and what it stands beside on the same runtime. */
 const PAIRS = [
@@ -83,16 +86,25 @@ const GOALS: readonly Goal[] = [
     ...{ measure: "echo-64B-1000", figure: CPU, contestant, against: contestant, againstIn: "echo-64B-64" },
     bound: ["≤", 1.15],
   })),
+  ...PAIRS.flatMap(([contestant]): Goal[] => [
+    { measure: "memory", figure: MEMORY, contestant, bound: ["≤", 1.50] },
+    ...PAIRS.map(([, against]): Goal => ({
+      ...{ measure: "memory", figure: MEMORY, contestant, against },
+      bound: ["<", 1.00],
+    })),
+  ]),
   ...FAST.map((contestant): Goal => ({
     ...{ measure: "broadcast", figure: CPU, contestant, against: C },
     bound: ["≤", 1.15],
   })),
+  ...PAIRS.map(([contestant]): Goal => ({ measure: "rest", figure: IDLE_CPU, contestant, bound: ["<", 1.00] })),
 ];
 
 /** What came of every goal, whether it was measured or not. */
-export function judge({ workloads }: Pick<Results, "workloads">): Verdict[] {
+export function judge({ workloads, sections }: Pick<Results, "workloads" | "sections">): Verdict[] {
   const entryOf = (measure: string, name: string): Entry<Figures> | undefined =>
-    workloads.find((each) => each.name === measure)?.entries.find(({ contestant }) => contestant === name);
+    [...workloads, ...sections].find((each) => each.name === measure)
+      ?.entries.find(({ contestant }) => contestant === name);
   return GOALS.map(({ measure, figure, contestant, against, againstIn = measure, bound: [relation, bound] }) => {
     const entry = entryOf(measure, contestant);
     const value = against === undefined

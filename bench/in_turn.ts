@@ -8,6 +8,18 @@ export interface Subject<T extends Figures> extends AsyncDisposable {
   readonly complaint: string;
 }
 
+/** Somebody who is started anew for each round. What `round` tells is kept; the last counts. */
+export function anew<T extends Figures>(round: (tell: (complaint: string) => void) => Promise<T>): Subject<T> {
+  let told = "";
+  return {
+    round: () => round((complaint) => told = complaint),
+    get complaint() {
+      return told;
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+}
+
 /** What is under way, on standard error: a line for each workload, and on a terminal each round in its place. */
 class Progress {
   readonly #startedAt = performance.now();
@@ -31,35 +43,38 @@ class Progress {
 const progress = new Progress();
 
 /**
- * Measures each of `entries` in turn, round after round, so that a slow minute of the machine hits all of them. `start`
- * makes a subject of one; what it or a round throws is the end of that one, and nothing else.
+ * Measures contestants in turn, round after round, so that a slow minute of the machine hits all of them. `start` makes a
+ * subject of one; what it or a round throws is the end of that one, and nothing else.
  */
-export async function inTurn<T extends Figures, E extends Entry<T>>(
+export async function inTurn<C extends { readonly name: string; readonly own?: string }, T extends Figures>(
   name: string,
-  entries: readonly E[],
+  contestants: readonly C[],
   rounds: number,
-  start: (entry: E) => Promise<Subject<T>>,
-): Promise<void> {
-  const subjects = new Map<E, Subject<T>>();
+  start: (contestant: C, entry: Entry<T>) => Promise<Subject<T>>,
+): Promise<Entry<T>[]> {
+  const entries = contestants.map(({ name: contestant, own }): Entry<T> => ({ contestant, own, rounds: [] }));
+  const subjects: (Subject<T> | undefined)[] = [];
   progress.begin(name);
   try {
-    for (const entry of entries) {
+    for (const [i, entry] of entries.entries()) {
       progress.step(`warming up ${entry.contestant}`);
-      await attempt(entry, async () => void subjects.set(entry, await start(entry)));
+      await attempt(entry, async () => void (subjects[i] = await start(contestants[i]!, entry)));
     }
     for (let round = 1; round <= rounds; round++) {
-      for (const entry of entries) {
+      for (const [i, entry] of entries.entries()) {
         progress.step(`round ${round} of ${rounds}, ${entry.contestant}`);
-        await attempt(entry, async () => void entry.rounds.push(await subjects.get(entry)!.round()));
+        await attempt(entry, async () => void entry.rounds.push(await subjects[i]!.round()));
       }
     }
   } finally {
-    for (const [entry, subject] of subjects) {
-      await subject[Symbol.asyncDispose]();
-      if (subject.complaint !== "" && entry.failure === undefined) entry.complaint = subject.complaint;
+    for (const [i, entry] of entries.entries()) {
+      await subjects[i]?.[Symbol.asyncDispose]();
+      const complaint = subjects[i]?.complaint ?? "";
+      if (complaint !== "" && entry.failure === undefined) entry.complaint = complaint;
     }
     progress.end();
   }
+  return entries;
 }
 
 async function attempt(entry: Entry<Figures>, measure: () => Promise<void>): Promise<void> {

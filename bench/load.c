@@ -12,8 +12,8 @@
  *   idle       connections that talked once, and then stay open in silence
  *   bytes      of a message
  *   depth      messages of a client that are under way at a time
- *   interval   milliseconds from one message to the next, mode echo; 0: as soon as the answer has come. All clients send at
- *              once then; who still waits for an answer leaves one out
+ *   interval   milliseconds from one message of a client to the next, mode echo; 0: as soon as the answer has come. They
+ *              send one after the other; who still waits for an answer leaves one out
  *   warmup     milliseconds at least, and until every client has been answered
  *   ms         that are measured
  *   wait       1: prints "ready", goes on when a line comes, and keeps all connections until standard input ends; what is
@@ -72,7 +72,8 @@ static uint64_t histogram[BUCKETS], messages;
 static enum phase phase = PROBE;
 static int is_over; /* no more is asked; what is under way comes in */
 static size_t answered_once, under_way;
-static uint64_t next_at; /* when clients send that do so at intervals */
+static uint64_t next_at;    /* when the next client sends, where they do so at intervals */
+static uint64_t phase_ends; /* at the earliest */
 
 static void fail(const char *format, ...) {
   va_list arguments;
@@ -220,8 +221,8 @@ static size_t take(struct client *client) {
 
 static int ready(void) {
   int waits = phase != PROBE && interval > 0 && !is_over;
-  uint64_t at = now();
-  int timeout = !waits ? SILENCE_MS : next_at <= at ? 0 : (int) ((next_at - at + 999999) / 1000000);
+  uint64_t at = now(), next = next_at < phase_ends ? next_at : phase_ends;
+  int timeout = !waits ? SILENCE_MS : next <= at ? 1 : (int) ((next - at + 999999) / 1000000);
   int count = epoll_wait(poller, events, EVENTS, timeout);
   if (count == 0 && !waits) fail("the server has not answered for %d s", SILENCE_MS / 1000);
   return count < 0 ? 0 : count;
@@ -283,11 +284,10 @@ static void echo_event(struct client *client, unsigned mask) {
   if (!is_over && interval == 0) ask(client, answers);
 }
 
-static void send_at_intervals(struct client *all, long count) {
-  if (interval == 0 || is_over || now() < next_at) return;
-  next_at += interval * 1000000;
-  for (long i = 0; i < count; i++)
-    if (all[i].missing == 0) ask(&all[i], depth);
+static void send_at_intervals(struct client *all) {
+  static long turn;
+  for (; interval > 0 && !is_over && now() >= next_at; next_at += interval * 1000000 / clients, turn = (turn + 1) % clients)
+    if (all[turn].missing == 0) ask(&all[turn], depth);
 }
 
 static void churn_begin(struct client *client) {
@@ -330,7 +330,7 @@ static void broadcast_event(struct client *all, struct client *client, unsigned 
 }
 
 static void turn(struct client *all) {
-  send_at_intervals(all, clients);
+  send_at_intervals(all);
   for (int i = 0, n = ready(); i < n; i++) {
     struct client *client = events[i].data.ptr;
     if (strcmp(mode, "echo") == 0) echo_event(client, events[i].events);
@@ -342,7 +342,7 @@ static void turn(struct client *all) {
 /* The first `count` clients begin; a broadcast has but one that does. */
 static void begin(struct client *all, long count) {
   is_over = 0;
-  next_at = now() + interval * 1000000;
+  next_at = now() + interval * 1000000 / clients;
   for (long i = 0; i < count; i++) {
     if (strcmp(mode, "broadcast") == 0) return broadcast_event(all, NULL, 0);
     if (strcmp(mode, "churn") == 0) churn_begin(&all[i]);
@@ -374,10 +374,10 @@ static struct usage talk(void) {
   for (long i = 0; i < clients; i++) all[i].oldest = all[i].next = 0;
   phase = WARM;
   begin(all, clients);
-  uint64_t begun_at = now();
-  while (now() - begun_at < (uint64_t) warmup * 1000000 || answered_once < (size_t) clients) {
+  phase_ends = now() + warmup * 1000000;
+  while (now() < phase_ends || answered_once < (size_t) clients) {
     turn(all);
-    if (now() - begun_at > (warmup + CONNECT_MS) * 1000000ull)
+    if (now() > phase_ends + CONNECT_MS * 1000000ull)
       fail("within %d s the server has answered %zu of %ld clients at once", CONNECT_MS / 1000, answered_once, clients);
   }
   if (hold) {
@@ -388,7 +388,8 @@ static struct usage talk(void) {
   phase = MEASURE;
   messages = 0;
   struct usage begun = usage();
-  for (uint64_t until = begun.at + ms * 1000000; now() < until;) turn(all);
+  phase_ends = begun.at + ms * 1000000;
+  while (now() < phase_ends) turn(all);
   if (hold) come_in(all);
   return begun;
 }

@@ -169,11 +169,16 @@ function begin(all: readonly Socket<Client>[]): void {
   }
 }
 
+/** One after the other. */
 function sendAtIntervals(all: readonly Socket<Client>[]): void {
-  const timer = setInterval(() => {
-    if (isOver) return clearInterval(timer);
-    for (const socket of all) if (socket.data.missing === 0) ask(socket, depth!);
-  }, interval);
+  for (const [i, socket] of all.entries()) {
+    setTimeout(() => {
+      const timer = setInterval(() => {
+        if (isOver) return clearInterval(timer);
+        if (socket.data.missing === 0) ask(socket, depth!);
+      }, interval);
+    }, i * interval! / all.length);
+  }
 }
 
 function comeIn(): Promise<void> {

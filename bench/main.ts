@@ -16,8 +16,9 @@ import { inTurn } from "./in_turn.ts";
 import { loadAverage, machine, mostConnections, versions } from "./machine.ts";
 import { MeasuredServer } from "./measure.ts";
 import { named, parseOptions } from "./options.ts";
-import type { Entry, Results, WorkloadResult } from "./results.ts";
-import { formatGoals, formatTable } from "./table.ts";
+import type { Entry, Figures, Results, Round, WorkloadResult } from "./results.ts";
+import { SECTIONS } from "./sections.ts";
+import { formatGoals, formatSection, formatTable } from "./table.ts";
 import { type Workload, WORKLOADS } from "./workloads.ts";
 
 /** A round's warm-up, as a part of its length; the servers themselves are warm. */
@@ -30,14 +31,18 @@ const { rounds, roundMs, bulkMiB } = options;
 const most = mostConnections(options.mostConnections);
 const generator = new Generator(options.mayCompile);
 const all = findContestants(options.mayCompile);
-const workloads = options.workload === undefined
-  ? WORKLOADS.filter(({ isQuick }) => !options.isQuick || isQuick)
-  : named("workload", options.workload, WORKLOADS);
 const hasStrace = versionOf("strace", "-V") !== undefined;
 
-function contestantsOf({ name }: Workload): Contestant[] {
+/** Whether a workload or a section is to be measured. */
+const measures = new Set(
+  options.workload === undefined
+    ? [...WORKLOADS, ...SECTIONS].filter(({ isQuick }) => !options.isQuick || isQuick)
+    : named("workload", options.workload, [...WORKLOADS, ...SECTIONS]),
+);
+
+function contestantsOf(measure: string): Contestant[] {
   if (options.contestant !== undefined) return named("contestant", options.contestant, all);
-  return all.filter(({ only, isQuick }) => (only?.includes(name) ?? true) && (!options.isQuick || isQuick));
+  return all.filter(({ only, isQuick }) => (only?.includes(measure) ?? true) && (!options.isQuick || isQuick));
 }
 
 function bounded(workload: Workload): Workload {
@@ -56,14 +61,16 @@ function planOf({ load, clients, idle, bytes, depth, interval, stretch }: Worklo
 async function run(workload: Workload): Promise<WorkloadResult> {
   const { isQuick: _, ...described } = workload;
   const plan = planOf(workload);
-  const contestants = contestantsOf(workload);
-  const entries = contestants.map(({ name: contestant, own }): Entry => ({ contestant, own, rounds: [] }));
-  await inTurn(workload.name, entries, rounds, async (entry) => {
-    const contestant = contestants.find(({ name }) => name === entry.contestant)!;
-    const server = await MeasuredServer.start(contestant, workload.server, generator, plan);
-    entry.syscalls = await server.warm(FIRST_SHARE * plan.ms, hasStrace);
-    return server;
-  });
+  const entries = await inTurn<Contestant, Round>(
+    workload.name,
+    contestantsOf(workload.name),
+    rounds,
+    async (contestant, entry) => {
+      const server = await MeasuredServer.start(contestant, workload.server, generator, plan);
+      entry.syscalls = await server.warm(FIRST_SHARE * plan.ms, hasStrace);
+      return server;
+    },
+  );
   return { ...described, entries };
 }
 
@@ -78,6 +85,7 @@ const results: Results = {
   versions: versions(),
   settings: { rounds, roundMs, bulkMiB, mostConnections: most.count, load: generator.isC ? "load.c" : "load.ts" },
   workloads: [],
+  sections: [],
 };
 const { cpu, cores, kernel } = results.machine;
 console.log(`${cpu}, ${cores} cores, Linux ${kernel}; ${Object.values(results.versions).slice(1).join("; ")}`);
@@ -94,14 +102,21 @@ if (loadAverage() > 0.5 * Number(cores)) {
 }
 console.log("CPU is the server's, of all its threads; load CPU with a mark (!): the clients may be the bottleneck\n");
 
-for (const workload of workloads) {
+function show(name: string, table: string): void {
+  console.log(table);
+  const verdicts = judge(results).filter(({ measure, value }) => measure === name && value !== undefined);
+  if (verdicts.length > 0) console.log(formatGoals(verdicts));
+}
+
+for (const workload of WORKLOADS.filter((each) => measures.has(each))) {
   const result = await run(bounded(workload));
   results.workloads.push(result);
-  console.log(formatTable(result));
-  const reached = formatGoals(
-    judge(results).filter(({ measure, value }) => measure === result.name && value !== undefined),
-  );
-  if (reached !== "") console.log(reached);
+  show(result.name, formatTable(result));
+}
+for (const section of SECTIONS.filter((each) => measures.has(each))) {
+  const result = await section.run({ generator, rounds, roundMs, mostConnections: most.count, contestantsOf });
+  results.sections.push(result);
+  show(result.name, formatSection(result));
 }
 
 results.goals = judge(results).filter(({ value }) => options.isWhole || value !== undefined);
@@ -110,5 +125,6 @@ if (results.goals.length > 0) console.log(`Goals\n\n${formatGoals(results.goals)
 const file = options.json ?? (options.isWhole ? fileURLToPath(new URL("results.json", import.meta.url)) : undefined);
 if (file !== undefined) writeFileSync(file, `${JSON.stringify(results, null, 1)}\n`);
 if (options.isWhole && options.json === undefined) await import("./chart.ts").then(({ writeChart }) => writeChart());
-const failures = results.workloads.flatMap(({ entries }) => entries.filter(({ failure }) => failure !== undefined));
+const entries = [...results.workloads, ...results.sections].flatMap((each): readonly Entry<Figures>[] => each.entries);
+const failures = entries.filter(({ failure }) => failure !== undefined);
 if (failures.some(({ contestant }) => contestant.startsWith("Spillway"))) process.exitCode = 1;

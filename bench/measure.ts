@@ -13,9 +13,6 @@ const LAST_CALL_MS = 50;
 /** Descriptors that a runtime may open for itself while it serves. */
 const OWN_DESCRIPTORS = 16;
 
-/** Of what a server said on standard error. */
-const COMPLAINT_LENGTH = 300;
-
 /** A contestant that serves one workload. */
 export class MeasuredServer implements Subject<Round> {
   readonly #child: Child;
@@ -63,9 +60,8 @@ export class MeasuredServer implements Subject<Round> {
     return callsOf(summary, load.messages);
   }
 
-  /** What it has said on standard error, in one line. */
   get complaint(): string {
-    return this.#child.stderr.trim().replace(/\s*\n\s*/g, "; ").slice(0, COMPLAINT_LENGTH);
+    return this.#child.complaint;
   }
 
   /** One round. */

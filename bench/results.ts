@@ -40,6 +40,15 @@ export interface WorkloadResult extends Omit<Workload, "isQuick"> {
   readonly entries: Entry[];
 }
 
+/** A section, as it was measured. */
+export interface SectionResult {
+  readonly name: string;
+  readonly title: string;
+  /** The figures of a round that are shown, by name, each with what stands above its column. */
+  readonly figures: Readonly<Record<string, string>>;
+  readonly entries: readonly Entry<Figures>[];
+}
+
 /** A whole run. */
 export interface Results {
   readonly date: string;
@@ -47,6 +56,7 @@ export interface Results {
   readonly versions: Readonly<Record<string, string>>;
   readonly settings: Readonly<Record<string, string | number>>;
   readonly workloads: WorkloadResult[];
+  readonly sections: SectionResult[];
   /** Set once everything is measured. */
   goals?: Verdict[];
 }

@@ -11,10 +11,3 @@ export const RUN: Readonly<Record<Runtime, readonly string[]>> = {
   bun: [`${BIN}bun`],
   node: [`${BIN}node`, "--disable-warning=ExperimentalWarning"],
 };
-
-/** What each offers for TCP servers, and the file in bench/servers/ that uses it. */
-export const OWN: Readonly<Record<Runtime, string>> = {
-  deno: "deno: Deno.listen",
-  bun: "bun: Bun.listen",
-  node: "node: node:net",
-};

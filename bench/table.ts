@@ -1,6 +1,14 @@
 import { median } from "./figures.ts";
 import type { Verdict } from "./goals.ts";
-import { cpuMicros, type Entry, type Figures, ratio, type Round, type WorkloadResult } from "./results.ts";
+import {
+  cpuMicros,
+  type Entry,
+  type Figures,
+  ratio,
+  type Round,
+  type SectionResult,
+  type WorkloadResult,
+} from "./results.ts";
 
 const REFERENCE = "C, epoll";
 const REFERENCES = [REFERENCE, "node:net on Node"];
@@ -50,6 +58,17 @@ export function formatTable(workload: WorkloadResult): string {
   return `${about}\n\n${align([header, ...rows])}\n${complaints(entries)}`;
 }
 
+/** A section, a line for each contestant. */
+export function formatSection({ title, figures, entries }: SectionResult): string {
+  const header = ["", ...Object.values(figures).flatMap((heading) => [heading, "min to max"])];
+  const rows = entries.map((entry) => [
+    entry.contestant,
+    ...entry.rounds.length === 0 ? [] : Object.keys(figures).flatMap((key) => spread(entry, (round) => round[key]!)),
+    ...failed(entry),
+  ]);
+  return `${title}\n\n${align([header, ...rows])}\n${complaints(entries)}`;
+}
+
 /** A line for each goal. */
 export function formatGoals(verdicts: readonly Verdict[]): string {
   if (verdicts.length === 0) return "";
@@ -76,7 +95,7 @@ function figure({ rounds }: Entry, key: keyof Round): string {
   return short(median(rounds.map((round) => round[key])));
 }
 
-function spread({ rounds }: Entry, value: (round: Round) => number): [string, string] {
+function spread<T extends Figures>({ rounds }: Entry<T>, value: (round: T) => number): [string, string] {
   const values = rounds.map(value);
   return [short(median(values)), `${short(Math.min(...values))} to ${short(Math.max(...values))}`];
 }

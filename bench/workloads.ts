@@ -96,6 +96,16 @@ export const WORKLOADS: readonly Workload[] = [
     clients: 64,
   },
   { ...ECHO, ...SINGLE, name: "idle", title: "Echo of 64 B, one active among 10,000 idle connections", idle: 10_000 },
+  {
+    ...ECHO,
+    ...SINGLE,
+    name: "sparse",
+    title: "Echo of 64 B, 100 of 10,000 connections send every 50 ms",
+    clients: 100,
+    idle: 9_900,
+    interval: 50,
+    isQuick: false,
+  },
   { ...BULK, name: "bulk-in", title: "Bulk, to the server", server: "in", load: "in", isQuick: false },
   { ...BULK, name: "bulk-out", title: "Bulk, from the server", server: "out", load: "out" },
   {

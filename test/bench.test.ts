@@ -39,9 +39,12 @@ function options(option: string, values: Iterable<string>): string[] {
   return Array.from(values, (value) => [option, value]).flat();
 }
 
-async function bench(args: readonly string[]): Promise<{ results: Results; stdout: string; stderr: string }> {
+async function bench(
+  args: readonly string[],
+  under: readonly string[] = [],
+): Promise<{ results: Results; stdout: string; stderr: string }> {
   const json = join(folder, "results.json");
-  const harness = start("bench/main.ts", [...args, ...SHORT, "--json", json], { permissions: "all" });
+  const harness = start("bench/main.ts", [...SHORT, ...args, "--json", json], { permissions: "all", under });
   expect(await harness.ended, harness.stdout + harness.stderr).toEqual({ code: 0, signal: null });
   return { results: JSON.parse(readFileSync(json, "utf8")), stdout: harness.stdout, stderr: harness.stderr };
 }
@@ -86,6 +89,30 @@ test.skipIf(needsProgram("strace") || !hasProgram("cc"))(
     }
   },
 );
+
+test("bench measures what idle connections cost, as many as fit", async () => {
+  const names = [`Spillway on ${NAME}`, ...hasProgram("cc") ? ["C, epoll"] : []];
+  const { results, stdout } = await bench([
+    ...options("--workload", ["memory", "rest"]),
+    ...options("--contestant", names),
+    ...["--connections", "1000"],
+  ], ["sh", "-c", 'ulimit -n 400 && exec "$@"', "sh"]);
+  expect(stdout).toContain("at most 300 connections at a time: the descriptor limit of 400 less 100");
+  const [memory, rest] = results.sections;
+  expect(memory!.title).toContain("Memory of 300 idle connections");
+  expect(rest!.title).toContain("64 idle connections");
+  for (const { entries } of [memory!, rest!]) {
+    expect(entries.map(({ contestant, failure }) => [contestant, failure])).toEqual(
+      names.map((name) => [name, undefined]),
+    );
+    for (const { rounds } of entries) expect(rounds[0]!.idlePercent).toBeGreaterThanOrEqual(0);
+  }
+  for (const { rounds } of memory!.entries) expect(rounds[0]!.kibEach).toBeGreaterThan(0);
+  expect(results.goals!.map(({ title }) => title)).toEqual([
+    `KiB each: Spillway on ${NAME}`,
+    `idle CPU %: Spillway on ${NAME}`,
+  ]);
+});
 
 test("bench goes on without a compiler, and says so", async () => {
   const { results, stdout } = await bench([

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { judge, type Verdict } from "../bench/goals.ts";
 import type { Entry, Round, WorkloadResult } from "../bench/results.ts";
-import { formatGoals, formatTable } from "../bench/table.ts";
+import { formatGoals, formatSection, formatTable } from "../bench/table.ts";
 import { WORKLOADS } from "../bench/workloads.ts";
 
 function round(some: Partial<Round>): Round {
@@ -19,7 +19,7 @@ function workload(name: string, ...entries: Entry[]): WorkloadResult {
 }
 
 function verdict(workloads: WorkloadResult[], title: string): Verdict | undefined {
-  return judge({ workloads }).find((each) => each.title === title && each.measure === workloads[0]!.name);
+  return judge({ workloads, sections: [] }).find((each) => each.title === title && each.measure === workloads[0]!.name);
 }
 
 test("judge() takes the median of the ratios of the same rounds", () => {
@@ -65,10 +65,37 @@ test("judge() knows latency, throughput and a ratio of two workloads", () => {
 
 test("judge() has every goal, and none is reached that was not measured", () => {
   const failed = { ...entry("Bun.listen", []), failure: "it ended" };
-  const verdicts = judge({ workloads: [workload("echo-64B-64", entry("Spillway on Bun", [{}]), failed)] });
-  expect(verdicts.length).toBe(judge({ workloads: [] }).length);
+  const verdicts = judge({
+    workloads: [workload("echo-64B-64", entry("Spillway on Bun", [{}]), failed)],
+    sections: [],
+  });
+  expect(verdicts.length).toBe(judge({ workloads: [], sections: [] }).length);
   expect(verdicts.filter(({ value, isReached }) => value !== undefined || isReached)).toEqual([]);
   expect(new Set(verdicts.map(({ measure, title }) => measure + title)).size).toBe(verdicts.length);
+});
+
+test("judge() knows what a section measured, by itself and beside another", () => {
+  const memory = {
+    name: "memory",
+    title: "Memory",
+    figures: { kibEach: "KiB each" },
+    entries: [
+      { contestant: "Spillway on Node", rounds: [{ kibEach: 1.5 }] },
+      { contestant: "Bun.listen", rounds: [{ kibEach: 1.2 }] },
+    ],
+  };
+  const reached = judge({ workloads: [], sections: [memory] }).filter(({ value }) => value !== undefined);
+  expect(reached).toEqual([
+    { measure: "memory", title: "KiB each: Spillway on Node", value: 1.5, bound: "≤ 1.50", isReached: true },
+    {
+      measure: "memory",
+      title: "KiB each: Spillway on Node ÷ Bun.listen",
+      value: 1.25,
+      bound: "< 1.00",
+      isReached: false,
+    },
+  ]);
+  expect(formatSection(memory)).toMatch(/^Bun\.listen +1\.20 +1\.20 to 1\.20$/m);
 });
 
 test("formatGoals() has a line for each goal, and rounds nothing to its bound", () => {

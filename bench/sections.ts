@@ -1,0 +1,25 @@
+import type { Contestant } from "./contestants.ts";
+import type { Generator } from "./generator.ts";
+import { MEMORY, REST } from "./idle.ts";
+import type { SectionResult } from "./results.ts";
+
+/** What sections are measured with. */
+export interface Bench {
+  readonly generator: Generator;
+  readonly rounds: number;
+  readonly roundMs: number;
+  readonly mostConnections: number;
+  /** The servers that are measured in the section of that name. */
+  contestantsOf(section: string): Contestant[];
+}
+
+/** What is measured beside the workloads, with figures of its own; as they are, in turn. */
+export interface Section {
+  readonly name: string;
+  /** Whether `--quick` has it. */
+  readonly isQuick: boolean;
+  run(bench: Bench): Promise<SectionResult>;
+}
+
+/** In the order in which they are measured and shown. */
+export const SECTIONS: readonly Section[] = [MEMORY, REST];
