@@ -49,6 +49,7 @@ export { Poller, type Source } from "./src/poller.ts";
 export { QueueBudget, type Queued } from "./src/queue_budget.ts";
 export type { Refuse } from "./src/refusal.ts";
 export type { Reserve } from "./src/reserve.ts";
+export type { ReceiveBuffer } from "./src/receive_buffer.ts";
 export type { Sender } from "./src/sender.ts";
 export { serve, Server, type ServerListenerOptions, type ServerOptions, type StopOptions } from "./src/server.ts";
 export type { ListenerOptions, ServerListener } from "./src/server_listener.ts";

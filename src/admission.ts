@@ -155,7 +155,7 @@ export class Admission {
 
   /** Whether there is a client in any backlog. */
   get isSomebodyWaiting(): boolean {
-    return this.#gateWithQueue !== undefined;
+    return this.#gateWithQueue() !== undefined;
   }
 
   /** Whether overload is under way. */
@@ -252,7 +252,7 @@ export class Admission {
     this.coordinator.unlock();
   }
 
-  get #gateWithQueue(): Gate | undefined {
+  #gateWithQueue(): Gate | undefined {
     for (const gate of this.#gates) if (gate.listener.isSomebodyWaiting) return gate;
     return undefined;
   }
@@ -288,7 +288,7 @@ export class Admission {
     const mayReap = this.settings.reapIdle !== undefined; // somebody may have been idle for long enough by now
     if (!this.overload.isWaiting(now) || mayReap || this.room.isLeft(listener.fd)) return undefined;
     // Whoever waits goes on waiting: nothing is gained by an accept that could only fail.
-    const gate = this.#gateWithQueue;
+    const gate = this.#gateWithQueue();
     if (gate !== undefined) this.trouble(this.room.lack, gate, now);
     return this.overload.graceLeftMs(now);
   }

@@ -58,14 +58,14 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   /** For the idle list. */
   newerIdle: Connection<T> | undefined = undefined;
   /** When bytes were received, or taken by the kernel, last: ms on the clock of the loop. */
-  busyAtMs: number;
+  busyAtMs: number = 0;
   readonly #loop: EventLoop;
   readonly #sys: Syscalls;
   readonly #settings: ConnectionSettings<T>;
   readonly #onClosed: (connection: Connection<T>, fd: number) => void;
   readonly #outbox: Outbox;
   readonly #fd: number;
-  readonly #openedAtMs: number;
+  readonly #openedAtMs: number = 0;
   #handlers: ConnectionHandlers<T>;
   /** Absent while nothing is waited for, and once closed. */
   #token: Token | undefined;
@@ -212,6 +212,9 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    * @throws {TypeError} If `chunk` is none, or its buffer was transferred away.
    */
   write(chunk: Chunk): boolean {
+    if (this.#isBusy && this.#state === "open" && chunk instanceof Uint8Array) {
+      if (this.#outbox.gather(chunk, this.#settings.gatherBytes)) return this.#isFlushDue = true;
+    }
     const { bytesSent } = this.#outbox;
     if (typeof chunk === "string" && this.#state === "open" && this.#outbox.writeShort(chunk)) {
       return this.#written(bytesSent);
@@ -334,7 +337,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     this.#timeReading(); // no more messages are waited for
     this.end();
     this.#discard();
-    if (this.#isEnded) this.#checkDelivered();
+    if (this.#isEnded()) this.#checkDelivered();
   }
 
   /**
@@ -440,7 +443,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** Takes what the peer has sent, to deliver it or to throw it away. @returns Whether anybody is to. */
   #take(isMore: boolean): boolean {
-    if (this.#isReading) this.#read(isMore);
+    if (this.#isReading()) this.#read(isMore);
     else if (this.#finish !== undefined && !this.#isReadEnded) this.#discard();
     else return false;
     return true;
@@ -498,9 +501,14 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     this.#isFlushDue = false;
     if (this.#state === "closed") return;
     const { bytesSent } = this.#outbox;
+    if (this.#outbox.sendGathered()) {
+      this.#deadlines?.sent(this.#touch());
+      if (this.#isDrainDue || this.#state !== "open") this.#drained();
+      return;
+    }
     this.#outbox.offer();
     this.#offered(bytesSent);
-    if (this.#isClosed) return;
+    if (this.#isClosed()) return;
     if (this.#outbox.queuedBytes > 0 && !this.#outbox.isHeld) this.#flushLater(); // the budget is spent
     this.#drained();
   }
@@ -566,23 +574,23 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     this.#advance("ended");
     if (this.#finish === undefined) return;
     this.#discard(); // what came since
-    if (this.#isEnded) this.#checkDelivered();
+    if (this.#isEnded()) this.#checkDelivered();
   }
 
   // Reading
 
-  get #isReading(): boolean {
+  #isReading(): boolean {
     return !this.#isPaused && !this.#isReadEnded && this.#finish === undefined && this.#intake?.isWaiting !== true;
   }
 
   /** Has the timeouts of reading run while we read. */
   #timeReading(): void {
-    this.#deadlines?.reading(this.#loop.now, this.#isReading);
+    this.#deadlines?.reading(this.#loop.now, this.#isReading());
   }
 
   /** Reading may go on, after it was paused or held to its rate. */
   #readOn(): void {
-    if (this.#state === "closed" || !this.#isReading) return;
+    if (this.#state === "closed" || !this.#isReading()) return;
     if ((this.#interest & Interest.readable) === 0) this.#setInterest(this.#interest | Interest.readable);
     else if (this.#settings.triggerBits !== 0) this.#postRead(); // an edge that came meanwhile was ignored
     if (this.#unread !== undefined) this.#postRead();
@@ -645,8 +653,8 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
       this.close(error, "handler error");
     }
     if (this.#state === "closed") return false;
-    if (!this.#isReading) this.#settleFailure();
-    return this.#isReading && this.#unread === undefined;
+    if (!this.#isReading()) this.#settleFailure();
+    return this.#isReading() && this.#unread === undefined;
   }
 
   #readEnd(): void {
@@ -713,7 +721,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
         budget -= received;
       } else if (received === 0) {
         this.#isReadEnded = true;
-        if (this.#isEnded) this.#release(this.#finish!.reason);
+        if (this.#isEnded()) this.#release(this.#finish!.reason);
         else this.#setInterest(this.#interest & ~Interest.readable);
         return;
       } else if (received === -ERRNO.EAGAIN[0]) {
@@ -733,23 +741,23 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     if (leftMs <= 0 || isDelivered(this.#fd, this.#sys)) return this.#release(reason);
     this.#finishTimer = this.#loop.setTimer(Math.min(leftMs, waitMs), () => {
       this.#discard();
-      if (this.#isEnded) this.#checkDelivered(sinceMs, 2 * waitMs);
+      if (this.#isEnded()) this.#checkDelivered(sinceMs, 2 * waitMs);
     });
   }
 
   /** A method, as `#isEnded`. */
-  get #isClosed(): boolean {
+  #isClosed(): boolean {
     return this.#state === "closed";
   }
 
   /** Our stream is over and the descriptor is not released. A method, as the state changes in what is called. */
-  get #isEnded(): boolean {
+  #isEnded(): boolean {
     return this.#state === "ended";
   }
 
   /** @returns Whether that is the end: who has sent something in time does not pay for our being late to read it. */
   #expire(name: DeadlineName): boolean {
-    if (READ_DEADLINES.includes(name) && this.#isReading && this.#hasInput) {
+    if (READ_DEADLINES.includes(name) && this.#isReading() && this.#hasInput()) {
       this.#postRead();
       return false;
     }
@@ -758,7 +766,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     return true;
   }
 
-  get #hasInput(): boolean {
+  #hasInput(): boolean {
     return this.#sys.recv(this.#fd, this.#loop.discardBuffer.subarray(0, 1), MSG.peek | MSG.dontwait) > 0;
   }
 
@@ -826,7 +834,9 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** Has a rejected promise of a handler end the connection. Handlers return what they like: `(c, b) => c.write(b)`. */
   #watch(result: unknown): void {
-    if (isPromise(result)) result.then(undefined, (error: unknown) => this.close(error, "handler error"));
+    if (!isPromise(result)) return;
+    this.#loop.promised();
+    result.then(undefined, (error: unknown) => this.close(error, "handler error"));
   }
 
   #advance(next: ConnectionState): void {

@@ -24,8 +24,8 @@ export const ACCEPT_BUDGET: number = 64;
  */
 export const ACCEPT_FAILURES: number = 8;
 
-/** Turns before `run()` gives the thread to the runtime. More save little, and delay promises and signals. */
-export const TURNS_PER_MACROTASK: number = 4;
+/** How long `run()` takes turns before it gives the thread to the runtime: longer saves little, and delays promises and signals. */
+export const SLICE_MS: number = 4;
 
 /** How long a loop blocks the thread for the next event before it parks, where they come that fast. */
 export const WAIT_MS: number = 1;
@@ -95,6 +95,9 @@ export const DIRECT_WRITE_BYTES: number = 4 * 1024;
 
 /** Texts up to this many characters are looked at one by one, in case they are ASCII. */
 export const SHORT_TEXT_CHARACTERS: number = 128;
+
+/** Memory in which a connection that is told of its own events gathers what it writes. */
+export const SCRATCH_BYTES: number = 16 * 1024;
 
 /** Gathered bytes that are offered to the kernel before the turn ends. */
 export const GATHER_MAX_BYTES: number = 64 * 1024;

@@ -7,8 +7,8 @@ import {
   BLOCKING_WAIT_MS,
   REARM_INTERVAL_MS,
   RECEIVE_BUFFER_BYTES,
+  SLICE_MS,
   TIMER_MAX_MS,
-  TURNS_PER_MACROTASK,
   WAIT_MS,
 } from "./limits.ts";
 import { LeakWatch } from "./leak_watch.ts";
@@ -113,9 +113,11 @@ export class EventLoop {
   readonly #gathered: Batch<Flushing> = new Batch();
   #isFlushPosted = false;
   readonly #ended: Batch<Ending> = new Batch();
-  #now: number;
+  #now = 0;
   #isTurning = false;
   #isStopping = false;
+  /** A handler waits for a promise, which nothing settles before the JavaScript job is over. */
+  #hasPromised = false;
   #isReferenced = true;
   /** Called when the loop is closed. */
   readonly #closers: Set<() => void> = new Set();
@@ -303,6 +305,11 @@ export class EventLoop {
     return this.#host.resolve(hostname);
   }
 
+  /** A handler has returned a promise: `run` lets the runtime go on after the turn under way. */
+  promised(): void {
+    this.#hasPromised = true;
+  }
+
   /** Calls `ending.onTurnEnd` at the end of the turn under way, or of the next one. */
   afterTurn(ending: Ending): void {
     this.#ended.add(ending);
@@ -464,19 +471,19 @@ export class EventLoop {
   /** Takes a few turns, then hands the thread to the runtime, or parks if there is nothing to do. */
   readonly #drive = (): void => {
     this.#mode = "running";
-    const endMs = this.#host.now() + this.#awakeMs;
+    this.#hasPromised = false;
+    const endMs = this.#host.now() + SLICE_MS;
     try {
-      for (let i = 0; i < TURNS_PER_MACROTASK; i++) {
+      do {
         if (this.#isStopping) return this.#end();
         const mayWait = this.#waits.isLikelyShort && !this.#spins.isLikelyShort;
         if (this.turn(mayWait ? this.#awakeMs : 0)) {
           this.#endLull();
-          if (mayWait && this.#now >= endMs) break; // the runtime has waited as well
         } else if (!this.#isStopping && !this.#hasWork()) {
           if (!this.#stayAwake(mayWait)) return this.#park();
           break; // the runtime has its round before the next look
         }
-      }
+      } while (this.#now < endMs && !this.#hasPromised);
     } catch (error) {
       return this.#end(error);
     }

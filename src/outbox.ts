@@ -1,4 +1,4 @@
-import { DIRECT_WRITE_BYTES, SHORT_TEXT_CHARACTERS, WRITE_BUDGET_BYTES } from "./limits.ts";
+import { DIRECT_WRITE_BYTES, SCRATCH_BYTES, SHORT_TEXT_CHARACTERS, WRITE_BUDGET_BYTES } from "./limits.ts";
 import type { EventLoop } from "./loop.ts";
 import type { Sender } from "./sender.ts";
 import { Throttle } from "./throttle.ts";
@@ -27,6 +27,8 @@ export class Outbox {
   #errno = 0;
   #bytesSent = 0;
   #bytesDropped = 0;
+  /** Bytes of ours in the sender's scratch memory. */
+  #gatheredBytes = 0;
 
   /** For `fd`, which is borrowed. `goOn` is called when the rate allows more bytes, after it had allowed none. */
   constructor(loop: EventLoop, fd: number, settings: OutboxSettings, goOn: () => void) {
@@ -39,7 +41,7 @@ export class Outbox {
 
   /** Bytes written that the kernel has not taken yet. */
   get queuedBytes(): number {
-    return this.#queue.queuedBytes;
+    return this.#gatheredBytes + this.#queue.queuedBytes;
   }
 
   /** Bytes that the kernel took. */
@@ -67,26 +69,71 @@ export class Outbox {
     return this.#errno;
   }
 
+  /**
+   * Copies `bytes`, small ones that may be sent with what else is gathered, to memory that all outboxes of the loop have in
+   * turn: until `sendGathered` nobody else may gather.
+   *
+   * @param maxBytes May be gathered in all.
+   * @returns Whether it did; else `write` is to take them.
+   */
+  gather(bytes: Uint8Array, maxBytes: number): boolean {
+    const { byteLength } = bytes;
+    const gatheredBytes = this.#gatheredBytes + byteLength;
+    if (
+      byteLength === 0 || byteLength >= DIRECT_WRITE_BYTES || gatheredBytes >= maxBytes ||
+      gatheredBytes > SCRATCH_BYTES || this.#errno !== 0 || !this.#mayOffer() || this.#queue.queuedBytes > 0
+    ) return false;
+    this.#sender.scratch.set(bytes, this.#gatheredBytes);
+    this.#gatheredBytes = gatheredBytes;
+    return true;
+  }
+
+  /** Offers what was gathered, and queues what the kernel does not take. @returns Whether it took all, and there was some. */
+  sendGathered(): boolean {
+    const gatheredBytes = this.#gatheredBytes;
+    if (gatheredBytes === 0) return false;
+    const sent = this.#sender.send(this.#fd, this.#sender.scratch, gatheredBytes);
+    if (sent === gatheredBytes) {
+      this.#gatheredBytes = 0;
+      this.#bytesSent += sent;
+      return true;
+    }
+    this.#queueGathered();
+    if (sent < 0) {
+      this.#errno = -sent;
+    } else {
+      this.#isBlocked = sent === 0 || !this.#isEdge; // as in `offer`
+      this.#queue.consume(sent);
+      this.#bytesSent += sent;
+    }
+    return false;
+  }
+
   /** Takes `bytes`. A large chunk is offered at once, without a copy; with `areShared`, what is queued is not copied. */
   write(bytes: Uint8Array, areShared: boolean): void {
-    if (bytes.byteLength >= DIRECT_WRITE_BYTES && this.#mayOffer) this.#offerWith([bytes], areShared);
+    this.#queueGathered();
+    if (bytes.byteLength >= DIRECT_WRITE_BYTES && this.#mayOffer()) this.#offerWith([bytes], areShared);
     else if (areShared) this.#queue.pushShared(bytes);
     else this.#queue.push(bytes);
   }
 
   /** Takes `text`, if it is short, ASCII and not empty. @returns Whether it was. */
   writeShort(text: string): boolean {
-    return text.length > 0 && text.length <= SHORT_TEXT_CHARACTERS && this.#queue.pushAscii(text);
+    if (text.length === 0 || text.length > SHORT_TEXT_CHARACTERS) return false;
+    this.#queueGathered();
+    return this.#queue.pushAscii(text);
   }
 
   /** Takes `chunks`, in order, which together are `byteLength` bytes. */
   writev(chunks: readonly Uint8Array[], byteLength: number): void {
-    if (byteLength >= DIRECT_WRITE_BYTES && this.#mayOffer) return this.#offerWith(chunks, false);
+    this.#queueGathered();
+    if (byteLength >= DIRECT_WRITE_BYTES && this.#mayOffer()) return this.#offerWith(chunks, false);
     for (const bytes of chunks) this.#queue.push(bytes);
   }
 
   /** Holds everything back until `uncork` was called as often. */
   cork(): void {
+    this.#queueGathered();
     this.#corks++;
   }
 
@@ -102,8 +149,9 @@ export class Outbox {
 
   /** Offers what is queued until the kernel is full, or it is all sent, or a turn's budget is spent. */
   offer(): void {
+    this.#queueGathered();
     let budget = WRITE_BUDGET_BYTES;
-    while (this.#queue.queuedBytes > 0 && !this.#isBlocked && this.#corks === 0 && budget > 0) {
+    while (this.#queue.queuedBytes > 0 && !this.#isBlocked && this.#corks === 0 && this.#errno === 0 && budget > 0) {
       const sent = this.#offerOnce(budget);
       if (sent < 0) return; // refused, or held to its rate
       budget -= sent;
@@ -114,13 +162,15 @@ export class Outbox {
 
   /** Offers what one call takes, corked or not, and forgets the rest. */
   close(): void {
+    this.#queueGathered();
     if (this.#queue.queuedBytes > 0 && !this.#isBlocked && this.#errno === 0) this.#offerOnce(WRITE_BUDGET_BYTES);
     this.clear();
   }
 
   /** Forgets what is queued. */
   clear(): void {
-    this.drop(this.#queue.queuedBytes);
+    this.drop(this.queuedBytes);
+    this.#gatheredBytes = 0;
     this.#queue.clear();
     this.#corks = 0;
     this.#isBlocked = false;
@@ -132,7 +182,14 @@ export class Outbox {
     this.#bytesDropped += bytes;
   }
 
-  get #mayOffer(): boolean {
+  /** Has what was gathered wait with everything else. */
+  #queueGathered(): void {
+    if (this.#gatheredBytes === 0) return;
+    this.#queue.push(this.#sender.scratch.subarray(0, this.#gatheredBytes));
+    this.#gatheredBytes = 0;
+  }
+
+  #mayOffer(): boolean {
     return !this.#isBlocked && this.#corks === 0 && this.#throttle === undefined;
   }
 
@@ -155,7 +212,7 @@ export class Outbox {
   #offerWith(chunks: readonly Uint8Array[], areShared: boolean): void {
     const { queuedBytes } = this.#queue;
     const sent = queuedBytes === 0 && chunks.length === 1
-      ? this.#sender.sendBytes(this.#fd, chunks[0]!)
+      ? this.#sender.send(this.#fd, chunks[0]!, chunks[0]!.byteLength)
       : this.#sender.sendQueueAnd(this.#fd, this.#queue, chunks);
     if (sent < 0) {
       this.#errno = -sent;

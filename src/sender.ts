@@ -3,7 +3,7 @@ import { ERRNO } from "../ffi/errno.ts";
 import { IoVector, MessageHeader } from "../ffi/layout.ts";
 import type { Syscalls } from "../ffi/syscalls.ts";
 import { assert } from "./assert.ts";
-import { VECTOR_PIECES } from "./limits.ts";
+import { SCRATCH_BYTES, VECTOR_PIECES } from "./limits.ts";
 import type { WriteQueue } from "./write_queue.ts";
 
 /**
@@ -14,6 +14,8 @@ import type { WriteQueue } from "./write_queue.ts";
 export class Sender {
   readonly #sys: Syscalls;
   readonly #message: MessageHeader = new MessageHeader(new IoVector(VECTOR_PIECES));
+  /** What the connection that is told of its events writes meanwhile. Empty before and after. */
+  readonly scratch: Uint8Array = new Uint8Array(new ArrayBuffer(SCRATCH_BYTES));
   #offeredBytes = 0;
   /** Of what is in the vector now. */
   #vectorBytes = 0;
@@ -35,16 +37,19 @@ export class Sender {
     if (head.next === undefined || headBytes >= maxBytes) {
       const length = Math.min(headBytes, maxBytes);
       // Without a view, which would be one object for each send.
-      if (head.start === 0) return this.#send(fd, head.bytes, length);
-      return this.#send(fd, head.bytes.subarray(head.start, head.start + length), length);
+      if (head.start === 0) return this.send(fd, head.bytes, length);
+      return this.send(fd, head.bytes.subarray(head.start, head.start + length), length);
     }
     this.#addQueue(queue, maxBytes);
     return this.#sendVector(fd);
   }
 
-  /** Offers `bytes`. */
-  sendBytes(fd: number, bytes: Uint8Array): number {
-    return this.#send(fd, bytes, bytes.byteLength);
+  /** Offers the first `length` of `bytes`. */
+  send(fd: number, bytes: Uint8Array, length: number): number {
+    this.#offeredBytes = length;
+    let sent: number;
+    do sent = this.#sys.send(fd, bytes, MSG.nosignal, length, true); while (sent === -ERRNO.EINTR[0]);
+    return this.#checked(sent);
   }
 
   /** Offers what is in the queue, and `chunks` after it, or as much of that as one call takes. */
@@ -82,13 +87,6 @@ export class Sender {
     do sent = this.#sys.sendmsg(fd, this.#message, MSG.nosignal); while (sent === -ERRNO.EINTR[0]);
     vector.clear(); // it must not keep what it points to alive
     this.#vectorBytes = 0;
-    return this.#checked(sent);
-  }
-
-  #send(fd: number, bytes: Uint8Array, length: number): number {
-    this.#offeredBytes = length;
-    let sent: number;
-    do sent = this.#sys.send(fd, bytes, MSG.nosignal, length, true); while (sent === -ERRNO.EINTR[0]);
     return this.#checked(sent);
   }
 

@@ -334,7 +334,7 @@ export class Server<T = undefined> {
   /** Tells the user's handler, or writes lines. */
   #reporter({ overloaded, logger }: ServerOptions<T>): (event: OverloadEvent) => void {
     if (overloaded === undefined) {
-      const log = new OverloadLog(() => this.#where, logger ?? ((line) => this.loop.diagnose(`spillway: ${line}`)));
+      const log = new OverloadLog(() => this.#where(), logger ?? ((line) => this.loop.diagnose(`spillway: ${line}`)));
       return (event) => log.log(event, this.loop.now);
     }
     return (event) => {
@@ -348,7 +348,7 @@ export class Server<T = undefined> {
   }
 
   /** For the log. */
-  get #where(): string {
+  #where(): string {
     const others = this.#listeners.size - 1;
     return others > 0 ? `${this.url} and ${others} more` : this.url;
   }

@@ -93,6 +93,42 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered, gathers:", 
     });
   });
 
+  test("bytes, texts, vectors and large chunks that a handler mixes leave in the order in which they were written", () =>
+    rig({ trigger }, {
+      data(connection) {
+        connection.write(bytes("bytes,"));
+        connection.write("text,");
+        connection.write(bytes("bytes again,"));
+        connection.writev([bytes("a vector,"), "of two,"]);
+        connection.write(bytes("then much:"));
+        connection.write(pattern(2 * DIRECT_WRITE_BYTES));
+        connection.write(bytes("end"));
+        expect(connection.queuedBytes + connection.bytesSent).toBe(52 + 2 * DIRECT_WRITE_BYTES);
+      },
+    }, ({ loop, peer }) => {
+      realSyscalls.send(peer, bytes("?"));
+      turnUntilQuiet(loop);
+      const all = receiveAll(peer);
+      expect(text(all.subarray(0, 49))).toBe("bytes,text,bytes again,a vector,of two,then much:");
+      expect(all.subarray(49, -3)).toEqual(pattern(2 * DIRECT_WRITE_BYTES));
+      expect(text(all.subarray(-3))).toBe("end");
+    }));
+
+  test("what the kernel takes only a part of leaves whole", () => {
+    const { sys, sizes } = offers(7);
+    return rig({ trigger, sys }, {
+      data: (connection) => void connection.write(bytes("more than seven bytes")),
+    }, ({ loop, connection, peer }) => {
+      realSyscalls.send(peer, bytes("?"));
+      turnUntil(loop, () => connection.bytesSent === 21, "all of it");
+      expect([text(receiveAll(peer)), sizes, connection.queuedBytes]).toEqual([
+        "more than seven bytes",
+        [21, 14, 7],
+        0,
+      ]);
+    });
+  });
+
   test("what timers, tasks and other connections write leaves with one call, when the turn is over", () => {
     const { sys, sizes } = offers();
     return rig({ trigger, sys }, {}, async ({ loop, connection, peer }) => {
@@ -270,6 +306,26 @@ describe("Connection.cork()", () => {
       connection.write("b");
       loop.turn(0);
       expect(receiveAll(peer).byteLength).toBe(2 + DIRECT_WRITE_BYTES);
+    });
+  });
+
+  test("holds what a handler wrote before it, too, in the order in which it was written", () => {
+    const { sys, sizes } = offers();
+    return rig({ sys }, {
+      data(connection) {
+        connection.write(bytes("before "));
+        connection.cork();
+        connection.write(bytes("and "));
+        connection.write("after");
+      },
+    }, ({ loop, connection, peer }) => {
+      realSyscalls.send(peer, bytes("?"));
+      turnUntil(loop, () => connection.queuedBytes > 0, "the writes");
+      loop.turn(0);
+      expect([connection.queuedBytes, sizes]).toEqual([16, []]);
+      connection.uncork();
+      loop.turn(0);
+      expect([text(receiveAll(peer)), sizes]).toEqual(["before and after", [16]]);
     });
   });
 

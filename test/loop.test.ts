@@ -9,7 +9,7 @@ import { EFD, EPOLL_CTL } from "../ffi/constants.ts";
 import { type Host, host as realHost } from "../ffi/host.ts";
 import { realSyscalls, type Syscalls } from "../ffi/syscalls.ts";
 import { Interest } from "../src/interest.ts";
-import { REARM_INTERVAL_MS, TURNS_PER_MACROTASK } from "../src/limits.ts";
+import { REARM_INTERVAL_MS, SLICE_MS } from "../src/limits.ts";
 import { EventLoop, type EventLoopOptions } from "../src/loop.ts";
 import type { Source } from "../src/poller.ts";
 import type { Token } from "../src/token.ts";
@@ -539,6 +539,7 @@ describe("EventLoop.run(), parking", () => {
     const { loop, host } = await parkedLoop();
     let posts = 10;
     const again = () => {
+      host.clockMs += SLICE_MS;
       if (--posts > 0) loop.post(again);
     };
     loop.post(again);
@@ -548,17 +549,31 @@ describe("EventLoop.run(), parking", () => {
     }
   });
 
-  test("run() hands the thread to the runtime every few turns under a saturating source, and never parks", async () => {
+  test("run() hands the thread to the runtime after a slice under a saturating source, and never parks", async () => {
     const { loop, host } = await parkedLoop();
     let turns = 0;
-    saturate(loop, () => turns++);
+    saturate(loop, () => {
+      turns++;
+      host.clockMs++;
+    });
     host.parker.fire();
     for (let round = 1; round <= 5; round++) {
-      expect([turns, host.macrotasks.length, host.parker.parkedMs]).toEqual([
-        round * TURNS_PER_MACROTASK,
-        1,
-        undefined,
-      ]);
+      expect([turns, host.macrotasks.length, host.parker.parkedMs]).toEqual([round * (SLICE_MS + 1), 1, undefined]);
+      host.runMacrotasks();
+    }
+  });
+
+  test("run() hands the thread to the runtime after a turn in which a handler has returned a promise", async () => {
+    const { loop, host } = await parkedLoop();
+    let turns = 0;
+    saturate(loop, () => {
+      turns++;
+      host.clockMs++;
+      if (turns === 2 || turns === 3) loop.promised();
+    });
+    host.parker.fire();
+    for (const expected of [2, 3, 3 + SLICE_MS + 1]) {
+      expect([turns, host.macrotasks.length, host.parker.parkedMs]).toEqual([expected, 1, undefined]);
       host.runMacrotasks();
     }
   });

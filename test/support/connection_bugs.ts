@@ -12,6 +12,7 @@ export const SMALL_LIMITS: readonly Edit[] = Object.entries({
   WRITE_BUDGET_BYTES: 3 * 1024,
   QUEUE_BLOCK_BYTES: 512,
   DIRECT_WRITE_BYTES: 256,
+  SCRATCH_BYTES: 512,
   GATHER_MAX_BYTES: 2 * 1024,
   VECTOR_PIECES: 3,
   FREE_BLOCKS_MAX: 2,
@@ -293,6 +294,30 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
     },
   },
   {
+    name: "what is gathered overtakes what is queued",
+    edit: {
+      file: "src/outbox.ts",
+      find: "this.#errno !== 0 || !this.#mayOffer() || this.#queue.queuedBytes > 0",
+      replace: "this.#errno !== 0 || !this.#mayOffer()",
+    },
+  },
+  {
+    name: "what the kernel took of the gathered bytes is sent again",
+    edit: {
+      file: "src/outbox.ts",
+      find: "      this.#queue.consume(sent);\n      this.#bytesSent += sent;\n    }\n    return false;",
+      replace: "      this.#bytesSent += sent;\n    }\n    return false;",
+    },
+  },
+  {
+    name: "gathered bytes are not dropped with the connection",
+    edit: {
+      file: "src/outbox.ts",
+      find: "    this.drop(this.queuedBytes);\n    this.#gatheredBytes = 0;",
+      replace: "    this.drop(this.#queue.queuedBytes);",
+    },
+  },
+  {
     name: "a kernel that was full stays full",
     edit: { file: "src/connection.ts", find: "      this.#outbox.unblock();\n", replace: "" },
   },
@@ -300,7 +325,7 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
     name: "reading goes on within its budget after pause",
     edit: {
       file: "src/connection.ts",
-      find: "return this.#isReading && this.#unread === undefined;",
+      find: "return this.#isReading() && this.#unread === undefined;",
       replace: "return this.#unread === undefined;",
     },
   },
