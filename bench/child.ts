@@ -7,6 +7,7 @@ import { createInterface, type Interface } from "node:readline";
 const WITH_DESCRIPTORS = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)" && exec "$0" "$@"'] as const;
 
 const COMPLAINT_LENGTH = 300;
+const TICKS_PER_SECOND = 100;
 
 const running = new Set<Child>();
 
@@ -23,7 +24,8 @@ export class Child {
   readonly ended: Promise<number | string>;
   readonly #child: ChildProcess;
   readonly #reader: Interface;
-  readonly #lines: string[] = [];
+  /** Lines of its standard output that nobody has taken by {@linkcode Child.line}. */
+  readonly lines: string[] = [];
   #isOver = false;
   #wake = () => {};
 
@@ -34,7 +36,7 @@ export class Child {
     this.#child.stderr!.setEncoding("utf8").on("data", (text) => this.#told(() => this.stderr += text));
     this.#child.stdin!.on("error", () => {}); // it has ended, which `ended` tells
     this.#reader = createInterface(this.#child.stdout!);
-    this.#reader.on("line", (line) => this.#told(() => this.#lines.push(line)));
+    this.#reader.on("line", (line) => this.#told(() => this.lines.push(line)));
     this.ended = new Promise((resolve, reject) => {
       this.#child.once("error", reject).once("close", (code, signal) => {
         running.delete(this);
@@ -59,6 +61,13 @@ export class Child {
     return Number(/^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${this.pid}/status`, "utf8"))![1]);
   }
 
+  /** CPU time of all its threads, those that ended too: in ticks of 10 ms. proc(5). */
+  get cpuSeconds(): number {
+    const stat = readFileSync(`/proc/${this.pid}/stat`, "utf8");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+  }
+
   /** How many descriptors it has open. */
   get descriptors(): number {
     return readdirSync(`/proc/${this.pid}/fd`).length;
@@ -66,8 +75,8 @@ export class Child {
 
   /** The next line of its standard output. Throws with what it said if it ends first. */
   async line(): Promise<string> {
-    await this.until(() => this.#lines.length > 0);
-    return this.#lines.shift()!;
+    await this.until(() => this.lines.length > 0);
+    return this.lines.shift()!;
   }
 
   /** Waits until what it says makes `condition` true. Throws if it ends first. */

@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { compileC, compileGo } from "./compile.ts";
-import { RUN, type Runtime } from "./runtimes.ts";
+import { NAMES, RUN, type Runtime, RUNTIMES } from "./runtimes.ts";
 import type { ServerMode } from "./workloads.ts";
 
 /** A server that is measured. */
@@ -18,9 +18,7 @@ export interface Contestant {
 
 const SERVERS = fileURLToPath(new URL("./servers/", import.meta.url));
 
-const NAMES: Readonly<Record<Runtime, string>> = { deno: "Deno", bun: "Bun", node: "Node" };
 const OWN: Readonly<Record<Runtime, string>> = { deno: "Deno.listen", bun: "Bun.listen", node: "node:net on Node" };
-const RUNTIMES = Object.keys(NAMES) as Runtime[];
 
 /** Arguments of servers/spillway.ts by what they are called; the first is what `serve` does by itself. */
 const VARIANTS: Readonly<Record<string, { args: readonly string[]; only?: readonly string[] }>> = {

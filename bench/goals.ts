@@ -93,6 +93,14 @@ const GOALS: readonly Goal[] = [
       bound: ["<", 1.00],
     })),
   ]),
+  ...["redis-1", "redis-16"].flatMap((measure) =>
+    ["SET", "GET", "INCR", "LPUSH"].flatMap((test) =>
+      FAST.map((contestant): Goal => ({
+        ...{ measure, figure: { title: test, of: (round) => round[test]! }, contestant, against: "redis-server" },
+        bound: ["≥", 1.00],
+      }))
+    )
+  ),
   ...FAST.map((contestant): Goal => ({
     ...{ measure: "broadcast", figure: CPU, contestant, against: C },
     bound: ["≤", 1.15],

@@ -15,9 +15,9 @@ import { judge } from "./goals.ts";
 import { inTurn } from "./in_turn.ts";
 import { loadAverage, machine, mostConnections, versions } from "./machine.ts";
 import { MeasuredServer } from "./measure.ts";
-import { named, parseOptions } from "./options.ts";
+import { named, parseOptions, surelyNamed } from "./options.ts";
 import type { Entry, Figures, Results, Round, WorkloadResult } from "./results.ts";
-import { SECTIONS } from "./sections.ts";
+import { type Bench, SECTIONS } from "./sections.ts";
 import { formatGoals, formatSection, formatTable } from "./table.ts";
 import { type Workload, WORKLOADS } from "./workloads.ts";
 
@@ -37,11 +37,11 @@ const hasStrace = versionOf("strace", "-V") !== undefined;
 const measures = new Set(
   options.workload === undefined
     ? [...WORKLOADS, ...SECTIONS].filter(({ isQuick }) => !options.isQuick || isQuick)
-    : named("workload", options.workload, [...WORKLOADS, ...SECTIONS]),
+    : surelyNamed("workload", options.workload, [...WORKLOADS, ...SECTIONS]),
 );
 
 function contestantsOf(measure: string): Contestant[] {
-  if (options.contestant !== undefined) return named("contestant", options.contestant, all);
+  if (options.contestant !== undefined) return surelyNamed("contestant", options.contestant, all);
   return all.filter(({ only, isQuick }) => (only?.includes(measure) ?? true) && (!options.isQuick || isQuick));
 }
 
@@ -113,8 +113,16 @@ for (const workload of WORKLOADS.filter((each) => measures.has(each))) {
   results.workloads.push(result);
   show(result.name, formatTable(result));
 }
+const bench: Bench = {
+  generator,
+  rounds,
+  roundMs,
+  mostConnections: most.count,
+  contestantsOf,
+  chosen: (all) => options.contestant === undefined ? [...all] : named(options.contestant, all),
+};
 for (const section of SECTIONS.filter((each) => measures.has(each))) {
-  const result = await section.run({ generator, rounds, roundMs, mostConnections: most.count, contestantsOf });
+  const result = await section.run(bench);
   results.sections.push(result);
   show(result.name, formatSection(result));
 }

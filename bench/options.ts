@@ -60,17 +60,21 @@ export function parseOptions(): Options {
   };
 }
 
-/** Those of `all` that the command line names, in whole or in part. Ends the process where there are none. */
-export function named<T extends { readonly name: string }>(
+/** Those of `all` that the command line names, in whole or in part. */
+export function named<T extends { readonly name: string }>(parts: readonly string[], all: readonly T[]): T[] {
+  const names = new Set(all.map(({ name }) => name));
+  return all.filter(({ name }) => parts.some((part) => names.has(part) ? name === part : name.includes(part)));
+}
+
+/** As {@linkcode named}, but ends the process where there are none. */
+export function surelyNamed<T extends { readonly name: string }>(
   option: "workload" | "contestant",
   parts: readonly string[],
   all: readonly T[],
 ): T[] {
-  const names = new Set(all.map(({ name }) => name));
-  const found = all.filter(({ name }) => parts.some((part) => names.has(part) ? name === part : name.includes(part)));
-  return found.length > 0
-    ? found
-    : refuse(`Cannot measure --${option} ${parts.join(", ")}: there are ${[...names].join("; ")}`);
+  const found = named(parts, all);
+  if (found.length > 0) return found;
+  return refuse(`Cannot measure --${option} ${parts.join(", ")}: there are ${all.map(({ name }) => name).join("; ")}`);
 }
 
 function parse() {

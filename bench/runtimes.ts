@@ -11,3 +11,8 @@ export const RUN: Readonly<Record<Runtime, readonly string[]>> = {
   bun: [`${BIN}bun`],
   node: [`${BIN}node`, "--disable-warning=ExperimentalWarning"],
 };
+
+/** What each is called. */
+export const NAMES: Readonly<Record<Runtime, string>> = { deno: "Deno", bun: "Bun", node: "Node" };
+
+export const RUNTIMES: readonly Runtime[] = ["deno", "bun", "node"];

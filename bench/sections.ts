@@ -1,6 +1,7 @@
 import type { Contestant } from "./contestants.ts";
 import type { Generator } from "./generator.ts";
 import { MEMORY, REST } from "./idle.ts";
+import { REDIS, REDIS_PIPELINED } from "./redis.ts";
 import type { SectionResult } from "./results.ts";
 
 /** What sections are measured with. */
@@ -11,6 +12,8 @@ export interface Bench {
   readonly mostConnections: number;
   /** The servers that are measured in the section of that name. */
   contestantsOf(section: string): Contestant[];
+  /** Those of a section's own contestants that are measured. */
+  chosen<T extends { readonly name: string }>(all: readonly T[]): T[];
 }
 
 /** What is measured beside the workloads, with figures of its own; as they are, in turn. */
@@ -22,4 +25,4 @@ export interface Section {
 }
 
 /** In the order in which they are measured and shown. */
-export const SECTIONS: readonly Section[] = [MEMORY, REST];
+export const SECTIONS: readonly Section[] = [MEMORY, REDIS, REDIS_PIPELINED, REST];

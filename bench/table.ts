@@ -60,6 +60,7 @@ export function formatTable(workload: WorkloadResult): string {
 
 /** A section, a line for each contestant. */
 export function formatSection({ title, figures, entries }: SectionResult): string {
+  if (entries.length === 0) return `${title}\n`;
   const header = ["", ...Object.values(figures).flatMap((heading) => [heading, "min to max"])];
   const rows = entries.map((entry) => [
     entry.contestant,
