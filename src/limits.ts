@@ -102,6 +102,9 @@ export const SCRATCH_BYTES: number = 16 * 1024;
 /** Gathered bytes that are offered to the kernel before the turn ends. */
 export const GATHER_MAX_BYTES: number = 64 * 1024;
 
+/** From this size on a piece is sent by itself: to have the kernel find several takes longer than another call. */
+export const ALONE_BYTES: number = 16 * 1024;
+
 /** Pieces offered to the kernel in one call. */
 export const VECTOR_PIECES: number = 64;
 

@@ -3,7 +3,7 @@ import { ERRNO } from "../ffi/errno.ts";
 import { IoVector, MessageHeader } from "../ffi/layout.ts";
 import type { Syscalls } from "../ffi/syscalls.ts";
 import { assert } from "./assert.ts";
-import { SCRATCH_BYTES, VECTOR_PIECES } from "./limits.ts";
+import { ALONE_BYTES, SCRATCH_BYTES, VECTOR_PIECES } from "./limits.ts";
 import type { WriteQueue } from "./write_queue.ts";
 
 /**
@@ -34,7 +34,7 @@ export class Sender {
   sendQueue(fd: number, queue: WriteQueue, maxBytes: number): number {
     const head = queue.head!;
     const headBytes = head.end - head.start;
-    if (head.next === undefined || headBytes >= maxBytes) {
+    if (head.next === undefined || headBytes >= Math.min(maxBytes, ALONE_BYTES)) {
       const length = Math.min(headBytes, maxBytes);
       // Without a view, which would be one object for each send.
       if (head.start === 0) return this.send(fd, head.bytes, length);

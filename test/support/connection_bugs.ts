@@ -13,6 +13,7 @@ export const SMALL_LIMITS: readonly Edit[] = Object.entries({
   QUEUE_BLOCK_BYTES: 512,
   DIRECT_WRITE_BYTES: 256,
   SCRATCH_BYTES: 512,
+  ALONE_BYTES: 384,
   GATHER_MAX_BYTES: 2 * 1024,
   VECTOR_PIECES: 3,
   FREE_BLOCKS_MAX: 2,
@@ -302,11 +303,11 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
     },
   },
   {
-    name: "what the kernel took of the gathered bytes is sent again",
+    name: "what the kernel does not take of the gathered bytes is lost",
     edit: {
       file: "src/outbox.ts",
-      find: "      this.#queue.consume(sent);\n      this.#bytesSent += sent;\n    }\n    return false;",
-      replace: "      this.#bytesSent += sent;\n    }\n    return false;",
+      find: "this.#queue.consume(sent);\n      this.#bytesSent += sent;\n    }\n    return false;",
+      replace: "this.#queue.consume(gatheredBytes);\n      this.#bytesSent += sent;\n    }\n    return false;",
     },
   },
   {
