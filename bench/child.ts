@@ -112,3 +112,11 @@ export class Child {
     this.#wake();
   }
 }
+
+/** The lines that a program prints until it ends. Throws with what it said if it does not end well. */
+export async function output(command: readonly string[]): Promise<readonly string[]> {
+  await using child = new Child(command);
+  const ended = await child.ended;
+  if (ended !== 0) throw new Error(`${command[0]} ended with ${ended}: ${child.complaint}`);
+  return child.lines;
+}

@@ -28,7 +28,7 @@ export function versions(): Record<string, string> {
     node: withName("node", versionOf(`${bin}node`, "--version")),
     cc: versionOf("cc", "--version"),
     go: versionOf("go", "version"),
-    redis: versionOf("redis-server", "--version"),
+    redis: versionOf("redis-server", "--version")?.split(" sha=")[0],
   };
   return Object.fromEntries(Object.entries(found).filter(([, text]) => text !== undefined));
 }

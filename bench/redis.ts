@@ -1,7 +1,7 @@
 /** examples/redis.ts beside redis-server, under Redis' own benchmark. */
 import { createServer } from "node:net";
 import { fileURLToPath } from "node:url";
-import { Child } from "./child.ts";
+import { Child, output } from "./child.ts";
 import { versionOf } from "./compile.ts";
 import { inTurn, type Subject } from "./in_turn.ts";
 import type { Figures } from "./results.ts";
@@ -96,10 +96,10 @@ class RedisSubject implements Subject<Figures> {
   }
 
   async round(): Promise<Figures> {
-    await run(["redis-cli", "-p", `${this.#port}`, "FLUSHALL"]); // a list would grow from round to round
+    await output(["redis-cli", "-p", `${this.#port}`, "FLUSHALL"]); // a list would grow from round to round
     const cpuBefore = this.#server.cpuSeconds;
     const startedAt = performance.now();
-    const lines = await run([
+    const lines = await output([
       // What the shell and its children took: user and system.
       ...["sh", "-c", 'redis-benchmark "$@" && times', "sh", "-p", `${this.#port}`, "-c", `${CLIENTS}`, "--csv"],
       ...["-t", TESTS.join(",").toLowerCase(), "-P", `${this.#pipelined}`, "-n", `${this.#requests}`],
@@ -118,13 +118,6 @@ class RedisSubject implements Subject<Figures> {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#server[Symbol.asyncDispose]();
   }
-}
-
-/** The lines that a program prints. */
-async function run(command: readonly string[]): Promise<readonly string[]> {
-  const child = new Child(command);
-  if (await child.ended !== 0) throw new Error(`${command[0]} ended with ${await child.ended}: ${child.complaint}`);
-  return child.lines;
 }
 
 /** A port that nobody has, for a server that does not choose one. */

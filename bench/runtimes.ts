@@ -12,6 +12,12 @@ export const RUN: Readonly<Record<Runtime, readonly string[]>> = {
   node: [`${BIN}node`, "--disable-warning=ExperimentalWarning"],
 };
 
+/** How each runs a program of bench/probes/, which loads modules and threads as it goes. */
+export function probe(runtime: Runtime, name: string, ...args: readonly string[]): readonly string[] {
+  const script = fileURLToPath(new URL(`./probes/${name}.ts`, import.meta.url));
+  return [...RUN[runtime], ...runtime === "deno" ? ["--allow-read"] : [], script, ...args];
+}
+
 /** What each is called. */
 export const NAMES: Readonly<Record<Runtime, string>> = { deno: "Deno", bun: "Bun", node: "Node" };
 

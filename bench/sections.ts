@@ -3,6 +3,8 @@ import type { Generator } from "./generator.ts";
 import { MEMORY, REST } from "./idle.ts";
 import { REDIS, REDIS_PIPELINED } from "./redis.ts";
 import type { SectionResult } from "./results.ts";
+import { IMPORT } from "./start.ts";
+import { WAKE } from "./wake.ts";
 
 /** What sections are measured with. */
 export interface Bench {
@@ -25,4 +27,4 @@ export interface Section {
 }
 
 /** In the order in which they are measured and shown. */
-export const SECTIONS: readonly Section[] = [MEMORY, REDIS, REDIS_PIPELINED, REST];
+export const SECTIONS: readonly Section[] = [MEMORY, REDIS, REDIS_PIPELINED, IMPORT, REST, WAKE];

@@ -116,6 +116,21 @@ test("bench measures what idle connections cost, as many as fit", async () => {
   ]);
 });
 
+test("bench measures an import, and wake-ups from another thread", async () => {
+  const imported = [`Spillway on ${NAME}`, `node:net on ${NAME}`];
+  const woken = [`Spillway on ${NAME}`, `Spillway on ${NAME}, blocking`, `postMessage on ${NAME}`];
+  const { results } = await bench([
+    ...options("--workload", ["import", "wake"]),
+    ...options("--contestant", new Set([...imported, ...woken])),
+  ]);
+  const measured = results.sections.map(({ entries }) =>
+    entries.map(({ contestant, rounds: [round], failure }) =>
+      failure ?? (Object.values(round!).every((figure) => figure > 0) && contestant)
+    )
+  );
+  expect(measured).toEqual([imported, woken]);
+});
+
 test.skipIf(["redis-server", "redis-cli", "redis-benchmark"].some(needsProgram))(
   "bench measures the Redis example beside redis-server",
   async () => {
