@@ -25,7 +25,6 @@ export class Batch<T> {
 
   /** Hands those that were taken to `deal`, in order. What it throws is handed to `onError`, and the next one follows. */
   run(deal: (item: T) => void, onError: (error: unknown) => void): void {
-    if (this.#taken.length === 0) return;
     for (const item of this.#taken) {
       try {
         deal(item);

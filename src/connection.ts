@@ -430,7 +430,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   }
 
   #onReady(readiness: number): void {
-    if (this.#outbox.isBlocked && readiness & (Readiness.writable | Readiness.hungUp)) {
+    if (readiness & (Readiness.writable | Readiness.hungUp) && this.#outbox.isBlocked) {
       this.#outbox.unblock();
       this.#flush();
     }
@@ -502,7 +502,8 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     if (this.#state === "closed") return;
     const { bytesSent } = this.#outbox;
     if (this.#outbox.sendGathered()) {
-      this.#deadlines?.sent(this.#touch());
+      const now = this.#touch();
+      this.#deadlines?.sent(now);
       if (this.#isDrainDue || this.#state !== "open") this.#drained();
       return;
     }
@@ -653,8 +654,9 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
       this.close(error, "handler error");
     }
     if (this.#state === "closed") return false;
-    if (!this.#isReading()) this.#settleFailure();
-    return this.#isReading() && this.#unread === undefined;
+    if (this.#isReading()) return this.#unread === undefined;
+    this.#settleFailure();
+    return false;
   }
 
   #readEnd(): void {
@@ -804,6 +806,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   /** @returns Now. */
   #touch(): number {
     const { now } = this.#loop;
+    if (now === this.busyAtMs) return now;
     if (this.#settings.idle === undefined) this.busyAtMs = now;
     else this.#settings.idle.touch(this, now);
     return now;

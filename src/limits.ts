@@ -96,9 +96,6 @@ export const DIRECT_WRITE_BYTES: number = 4 * 1024;
 /** Texts up to this many characters are looked at one by one, in case they are ASCII. */
 export const SHORT_TEXT_CHARACTERS: number = 128;
 
-/** Memory in which a connection that is told of its own events gathers what it writes. */
-export const SCRATCH_BYTES: number = 16 * 1024;
-
 /** Gathered bytes that are offered to the kernel before the turn ends. */
 export const GATHER_MAX_BYTES: number = 64 * 1024;
 

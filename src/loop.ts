@@ -404,13 +404,14 @@ export class EventLoop {
     const ready = this.poller.wait(hasWork || timeoutMs === 0 ? 0 : this.#waitMs(timeoutMs));
     const now = this.#now = this.#host.now();
 
-    this.#tasks.take();
+    const hasTasks = this.#tasks.size > 0;
+    if (hasTasks) this.#tasks.take();
     this.poller.dispatch(this.#contain);
     this.poller.dispatchListeners(this.#contain);
 
     const isDue = this.#timers.nextDeadline <= now;
     if (isDue) this.#timers.fire(now, this.#contain);
-    this.#tasks.run(runTask, this.#contain);
+    if (hasTasks) this.#tasks.run(runTask, this.#contain);
     const hasGathered = this.#gathered.size > 0;
     if (hasGathered) this.#flush();
     const hasEnded = this.#ended.size > 0;
@@ -423,8 +424,10 @@ export class EventLoop {
 
   /** What epoll_wait(2) is told: up to the next deadline, rounded up so that it is not early; -1 for ever. */
   #waitMs(timeoutMs: number): number {
-    const untilDue = this.#timers.nextDeadline - this.#host.now();
-    const waitMs = Math.min(timeoutMs, Math.max(0, untilDue));
+    const { nextDeadline } = this.#timers;
+    const waitMs = nextDeadline === Infinity
+      ? timeoutMs
+      : Math.min(timeoutMs, Math.max(0, nextDeadline - this.#host.now()));
     return waitMs === Infinity ? -1 : Math.min(Math.ceil(waitMs), TIMER_MAX_MS);
   }
 

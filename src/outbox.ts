@@ -1,4 +1,4 @@
-import { DIRECT_WRITE_BYTES, SCRATCH_BYTES, SHORT_TEXT_CHARACTERS, WRITE_BUDGET_BYTES } from "./limits.ts";
+import { DIRECT_WRITE_BYTES, SHORT_TEXT_CHARACTERS, WRITE_BUDGET_BYTES } from "./limits.ts";
 import type { EventLoop } from "./loop.ts";
 import type { Sender } from "./sender.ts";
 import { Throttle } from "./throttle.ts";
@@ -73,18 +73,16 @@ export class Outbox {
    * Copies `bytes`, small ones that may be sent with what else is gathered, to memory that all outboxes of the loop have in
    * turn: until `sendGathered` nobody else may gather.
    *
-   * @param maxBytes May be gathered in all.
+   * @param maxBytes What is gathered stays below that, which is `GATHER_MAX_BYTES` or less.
    * @returns Whether it did; else `write` is to take them.
    */
   gather(bytes: Uint8Array, maxBytes: number): boolean {
     const { byteLength } = bytes;
-    const gatheredBytes = this.#gatheredBytes + byteLength;
-    if (
-      byteLength === 0 || byteLength >= DIRECT_WRITE_BYTES || gatheredBytes >= maxBytes ||
-      gatheredBytes > SCRATCH_BYTES || this.#errno !== 0 || !this.#mayOffer() || this.#queue.queuedBytes > 0
-    ) return false;
-    this.#sender.scratch.set(bytes, this.#gatheredBytes);
-    this.#gatheredBytes = gatheredBytes;
+    const before = this.#gatheredBytes;
+    if (byteLength === 0 || byteLength >= DIRECT_WRITE_BYTES || before + byteLength >= maxBytes) return false;
+    if (!this.#mayOffer() || this.#queue.queuedBytes > 0) return false;
+    this.#sender.scratch.set(bytes, before);
+    this.#gatheredBytes = before + byteLength;
     return true;
   }
 
@@ -112,9 +110,10 @@ export class Outbox {
   /** Takes `bytes`. A large chunk is offered at once, without a copy; with `areShared`, what is queued is not copied. */
   write(bytes: Uint8Array, areShared: boolean): void {
     this.#queueGathered();
-    if (bytes.byteLength >= DIRECT_WRITE_BYTES && this.#mayOffer()) this.#offerWith([bytes], areShared);
-    else if (areShared) this.#queue.pushShared(bytes);
-    else this.#queue.push(bytes);
+    const isLarge = bytes.byteLength >= DIRECT_WRITE_BYTES;
+    if (!isLarge || !this.#mayOffer()) this.#push(bytes, 0, areShared);
+    else if (this.#queue.queuedBytes === 0) this.#offerAlone(bytes, areShared);
+    else this.#offerWith([bytes], areShared);
   }
 
   /** Takes `text`, if it is short, ASCII and not empty. @returns Whether it was. */
@@ -208,12 +207,23 @@ export class Outbox {
     return sent;
   }
 
+  /** Offers `bytes`, where nothing is queued, and queues what the kernel does not take. */
+  #offerAlone(bytes: Uint8Array, areShared: boolean): void {
+    const { byteLength } = bytes;
+    const sent = this.#sender.send(this.#fd, bytes, byteLength);
+    if (sent < 0) {
+      this.#errno = -sent;
+      return this.drop(byteLength);
+    }
+    this.#isBlocked = sent < byteLength;
+    this.#bytesSent += sent;
+    this.#push(bytes, sent, areShared);
+  }
+
   /** Offers what is queued and `chunks` after it, in one call, and queues what the kernel does not take. */
   #offerWith(chunks: readonly Uint8Array[], areShared: boolean): void {
     const { queuedBytes } = this.#queue;
-    const sent = queuedBytes === 0 && chunks.length === 1
-      ? this.#sender.send(this.#fd, chunks[0]!, chunks[0]!.byteLength)
-      : this.#sender.sendQueueAnd(this.#fd, this.#queue, chunks);
+    const sent = this.#sender.sendQueueAnd(this.#fd, this.#queue, chunks);
     if (sent < 0) {
       this.#errno = -sent;
       for (const bytes of chunks) this.drop(bytes.byteLength);
@@ -226,8 +236,13 @@ export class Outbox {
     for (const bytes of chunks) {
       const from = Math.min(skip, bytes.byteLength);
       skip -= from;
-      if (areShared) this.#queue.pushShared(bytes, from);
-      else if (from < bytes.byteLength) this.#queue.push(bytes, from);
+      this.#push(bytes, from, areShared);
     }
+  }
+
+  /** Queues `bytes` from index `from` on. */
+  #push(bytes: Uint8Array, from: number, areShared: boolean): void {
+    if (areShared) this.#queue.pushShared(bytes, from);
+    else if (from < bytes.byteLength) this.#queue.push(bytes, from);
   }
 }

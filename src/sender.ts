@@ -3,7 +3,7 @@ import { ERRNO } from "../ffi/errno.ts";
 import { IoVector, MessageHeader } from "../ffi/layout.ts";
 import type { Syscalls } from "../ffi/syscalls.ts";
 import { assert } from "./assert.ts";
-import { ALONE_BYTES, SCRATCH_BYTES, VECTOR_PIECES } from "./limits.ts";
+import { ALONE_BYTES, GATHER_MAX_BYTES, VECTOR_PIECES } from "./limits.ts";
 import type { WriteQueue } from "./write_queue.ts";
 
 /**
@@ -15,7 +15,7 @@ export class Sender {
   readonly #sys: Syscalls;
   readonly #message: MessageHeader = new MessageHeader(new IoVector(VECTOR_PIECES));
   /** What the connection that is told of its events writes meanwhile. Empty before and after. */
-  readonly scratch: Uint8Array = new Uint8Array(new ArrayBuffer(SCRATCH_BYTES));
+  readonly scratch: Uint8Array = new Uint8Array(new ArrayBuffer(GATHER_MAX_BYTES));
   #offeredBytes = 0;
   /** Of what is in the vector now. */
   #vectorBytes = 0;

@@ -12,7 +12,6 @@ export const SMALL_LIMITS: readonly Edit[] = Object.entries({
   WRITE_BUDGET_BYTES: 3 * 1024,
   QUEUE_BLOCK_BYTES: 512,
   DIRECT_WRITE_BYTES: 256,
-  SCRATCH_BYTES: 512,
   ALONE_BYTES: 384,
   GATHER_MAX_BYTES: 2 * 1024,
   VECTOR_PIECES: 3,
@@ -290,16 +289,16 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
     name: "a direct write overtakes what is queued",
     edit: {
       file: "src/outbox.ts",
-      find: "const sent = queuedBytes === 0 && chunks.length === 1",
-      replace: "const sent = chunks.length === 1",
+      find: "else if (this.#queue.queuedBytes === 0) this.#offerAlone(bytes, areShared);",
+      replace: "else if (this.#queue.queuedBytes >= 0) this.#offerAlone(bytes, areShared);",
     },
   },
   {
     name: "what is gathered overtakes what is queued",
     edit: {
       file: "src/outbox.ts",
-      find: "this.#errno !== 0 || !this.#mayOffer() || this.#queue.queuedBytes > 0",
-      replace: "this.#errno !== 0 || !this.#mayOffer()",
+      find: "if (!this.#mayOffer() || this.#queue.queuedBytes > 0) return false;",
+      replace: "if (!this.#mayOffer()) return false;",
     },
   },
   {
@@ -326,8 +325,8 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
     name: "reading goes on within its budget after pause",
     edit: {
       file: "src/connection.ts",
-      find: "return this.#isReading() && this.#unread === undefined;",
-      replace: "return this.#unread === undefined;",
+      find: "if (this.#isReading()) return this.#unread === undefined;",
+      replace: 'if (this.#state === "open") return this.#unread === undefined;',
     },
   },
   {
