@@ -24,8 +24,8 @@ export const ACCEPT_BUDGET: number = 64;
  */
 export const ACCEPT_FAILURES: number = 8;
 
-/** How long `run()` takes turns before it gives the thread to the runtime: longer saves little, and delays promises and signals. */
-export const SLICE_MS: number = 4;
+/** How long `run()` takes turns before it gives the thread to the runtime: longer saves little, and delays its timers. */
+export const SLICE_MS: number = 2;
 
 /** How long a loop blocks the thread for the next event before it parks, where they come that fast. */
 export const WAIT_MS: number = 1;

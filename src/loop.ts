@@ -35,8 +35,9 @@ import { PiecePool } from "./write_queue.ts";
 // User code is called in each of 2 to 7, never inside another user handler's stack, and may call anything here but
 // `turn` and `run`. What it throws is contained: the rest of the batch is told all the same.
 //
-// The loop does not own its thread. `run` takes turns while there is work, hands the thread to the runtime every few
-// turns, and when idle parks: the host waits for the epoll descriptor and wakes the loop. `runBlocking` owns the thread.
+// The loop does not own its thread. `run` takes turns while there is work, hands the thread to the runtime every 2 ms and
+// wherever a handler has returned a promise, and when idle parks: the host waits for the epoll descriptor and wakes the
+// loop. `runBlocking` owns the thread.
 
 /** Options for {@linkcode EventLoop}. */
 export interface EventLoopOptions {
@@ -52,8 +53,8 @@ export interface EventLoopOptions {
   reportLeaks?: boolean;
   /**
    * How long `run` may block the thread for the next event, in whole ms, where events have been coming that fast: to be
-   * woken from parking costs more. The runtime's own timers and promises may be late by twice that much meanwhile. 0
-   * parks always. @default {1}
+   * woken from parking costs more. The runtime's own timers, and promises that no handler has returned, may be late by
+   * that much and 2 ms meanwhile. 0 parks always. @default {1}
    */
   waitMs?: number;
   /**
