@@ -6,6 +6,7 @@ import { createInterface, type Interface } from "node:readline";
 /** Raises the soft limit of descriptors to the hard one, for what is started. */
 const WITH_DESCRIPTORS = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)" && exec "$0" "$@"'] as const;
 
+const ANSWER_MS = 20_000;
 const COMPLAINT_LENGTH = 300;
 const TICKS_PER_SECOND = 100;
 
@@ -73,17 +74,26 @@ export class Child {
     return readdirSync(`/proc/${this.pid}/fd`).length;
   }
 
-  /** The next line of its standard output. Throws with what it said if it ends first. */
-  async line(): Promise<string> {
-    await this.until(() => this.lines.length > 0);
+  /** The next line of its standard output. Throws as {@linkcode Child.until}. */
+  async line(withinMs: number = ANSWER_MS): Promise<string> {
+    await this.until(() => this.lines.length > 0, withinMs);
     return this.lines.shift()!;
   }
 
-  /** Waits until what it says makes `condition` true. Throws if it ends first. */
-  async until(condition: () => boolean): Promise<void> {
-    while (!condition()) {
-      if (this.#isOver) throw new Error(this.stderr.trim() || `it ended with ${await this.ended}, and said nothing`);
-      await new Promise<void>((resolve) => this.#wake = resolve);
+  /** Waits until what it says makes `condition` true. Throws with what it said if it ends first, and after `withinMs`. */
+  async until(condition: () => boolean, withinMs: number = ANSWER_MS): Promise<void> {
+    let isLate = false;
+    const timer = withinMs < Infinity ? setTimeout(() => this.#told(() => isLate = true), withinMs) : undefined;
+    try {
+      while (!condition()) {
+        if (this.#isOver) throw new Error(this.complaint || `it ended with ${await this.ended}, and said nothing`);
+        if (isLate) {
+          throw new Error(`it has not answered within ${withinMs / 1000} s; it said: ${this.complaint || "nothing"}`);
+        }
+        await new Promise<void>((resolve) => this.#wake = resolve);
+      }
+    } finally {
+      clearTimeout(timer);
     }
   }
 

@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { compileC, compileGo } from "./compile.ts";
-import { NAMES, RUN, type Runtime, RUNTIMES } from "./runtimes.ts";
+import { NAMES, probe, RUN, type Runtime, RUNTIMES } from "./runtimes.ts";
 import type { ServerMode } from "./workloads.ts";
 
 /** A server that is measured. */
@@ -14,6 +14,8 @@ export interface Contestant {
   readonly only?: readonly string[];
   /** How it is started. */
   command(mode: ServerMode, bulkBytes: number): readonly string[];
+  /** How it is started so that it counts what it allocates; absent where it has no time to tell. */
+  countingCommand?(mode: ServerMode): readonly string[];
 }
 
 const SERVERS = fileURLToPath(new URL("./servers/", import.meta.url));
@@ -30,18 +32,24 @@ const VARIANTS: Readonly<Record<string, { args: readonly string[]; only?: readon
 
 function spillway(variant: string, runtime: Runtime): Contestant {
   const { args, ...where } = VARIANTS[variant]!;
-  return {
-    name: `Spillway on ${NAMES[runtime]}${variant}`,
-    own: OWN[runtime],
-    isQuick: true,
-    ...where,
-    command: (mode, bulkBytes) => [...RUN[runtime], `${SERVERS}spillway.ts`, ...args, mode, `${bulkBytes}`],
-  };
+  const name = `Spillway on ${NAMES[runtime]}${variant}`;
+  const { command, countingCommand } = commands(runtime, "spillway.ts", args);
+  const counting = variant === ", blocking" ? {} : { countingCommand };
+  return { name, own: OWN[runtime], isQuick: true, ...where, command, ...counting };
 }
 
 function peer(name: string, runtime: Runtime, file: string, isQuick: boolean = true): Contestant {
-  const args = [...RUN[runtime], `${SERVERS}${file}`];
-  return { name, isQuick, command: (mode, bulkBytes) => [...args, mode, `${bulkBytes}`] };
+  return { name, isQuick, ...commands(runtime, file, []) };
+}
+
+function commands(runtime: Runtime, file: string, args: readonly string[]) {
+  const script = `${SERVERS}${file}`;
+  // Bun knows what was allocated where nothing is ever collected.
+  const environment = runtime === "bun" ? ["env", "BUN_JSC_useGC=0"] : [];
+  return {
+    command: (mode: ServerMode, bulkBytes: number) => [...RUN[runtime], script, ...args, mode, `${bulkBytes}`],
+    countingCommand: (mode: ServerMode) => [...environment, ...probe(runtime, "allocations", script, ...args, mode)],
+  };
 }
 
 function compiled(name: string, program: string | undefined): Contestant[] {

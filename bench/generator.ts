@@ -58,11 +58,12 @@ export class Generator {
     const settings = { ...plan, port, pid: server.pid, wait: watch === undefined ? 0 : 1 };
     const args = Object.entries(settings).map(([key, value]) => `${key}=${value}`);
     await using load = new Child([...this.#command, ...args]);
-    if (watch === undefined) return JSON.parse(await load.line());
-    await load.line();
+    // It ends by itself when the server does not answer.
+    if (watch === undefined) return JSON.parse(await load.line(Infinity));
+    await load.line(Infinity);
     const end = await watch();
     load.say("go");
-    const result = JSON.parse(await load.line());
+    const result = JSON.parse(await load.line(Infinity));
     await end();
     load.endInput();
     await load.ended;

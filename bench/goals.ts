@@ -1,4 +1,5 @@
 /** What Spillway has set out to reach, and whether it has. */
+import { ALLOCATION_CASES, SMALLEST_OBJECT_BYTES } from "./allocations.ts";
 import { median } from "./figures.ts";
 import { cpuMicros, type Entry, type Figures, ratio, type Results, type Round } from "./results.ts";
 
@@ -110,6 +111,12 @@ const GOALS: readonly Goal[] = [
   ...PAIRS.map(([contestant]): Goal => ({ measure: "import", figure: IMPORT, contestant, bound: ["<", 5] })),
   ...PAIRS.map(([contestant]): Goal => ({ measure: "rest", figure: IDLE_CPU, contestant, bound: ["<", 1] })),
   ...PAIRS.map(([contestant]): Goal => ({ measure: "wake", figure: WAKE, contestant, bound: ["<", 100] })),
+  ...PAIRS.flatMap(([contestant]) =>
+    ALLOCATION_CASES.filter(({ isGoal }) => isGoal).map(({ name, title }): Goal => ({
+      ...{ measure: "allocations", figure: { title, of: (round) => round[name]! }, contestant },
+      bound: ["<", SMALLEST_OBJECT_BYTES],
+    }))
+  ),
 ];
 
 /** What came of every goal, whether it was measured or not. */

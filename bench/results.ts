@@ -33,6 +33,8 @@ export interface Entry<T extends Figures = Round> {
   failure?: string;
   /** What it said on standard error, though it went on. */
   complaint?: string;
+  /** What else is to be said of it, a line each. */
+  notes?: string[];
 }
 
 /** A workload, as it was run. */

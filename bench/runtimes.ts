@@ -12,10 +12,10 @@ export const RUN: Readonly<Record<Runtime, readonly string[]>> = {
   node: [`${BIN}node`, "--disable-warning=ExperimentalWarning"],
 };
 
-/** How each runs a program of bench/probes/, which loads modules and threads as it goes. */
+/** How each runs a program of bench/probes/: such a program loads modules and threads as it goes, and looks at its heap. */
 export function probe(runtime: Runtime, name: string, ...args: readonly string[]): readonly string[] {
   const script = fileURLToPath(new URL(`./probes/${name}.ts`, import.meta.url));
-  return [...RUN[runtime], ...runtime === "deno" ? ["--allow-read"] : [], script, ...args];
+  return [...RUN[runtime], ...runtime === "deno" ? ["--allow-read", "--allow-sys=inspector"] : [], script, ...args];
 }
 
 /** What each is called. */

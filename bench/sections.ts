@@ -1,3 +1,4 @@
+import { ALLOCATIONS } from "./allocations.ts";
 import type { Contestant } from "./contestants.ts";
 import type { Generator } from "./generator.ts";
 import { MEMORY, REST } from "./idle.ts";
@@ -27,4 +28,4 @@ export interface Section {
 }
 
 /** In the order in which they are measured and shown. */
-export const SECTIONS: readonly Section[] = [MEMORY, REDIS, REDIS_PIPELINED, IMPORT, REST, WAKE];
+export const SECTIONS: readonly Section[] = [MEMORY, REDIS, REDIS_PIPELINED, IMPORT, REST, WAKE, ALLOCATIONS];

@@ -61,13 +61,18 @@ export function formatTable(workload: WorkloadResult): string {
 /** A section, a line for each contestant. */
 export function formatSection({ title, figures, entries }: SectionResult): string {
   if (entries.length === 0) return `${title}\n`;
-  const header = ["", ...Object.values(figures).flatMap((heading) => [heading, "min to max"])];
+  const isOnce = entries.every(({ rounds }) => rounds.length <= 1);
+  const header = ["", ...Object.values(figures).flatMap((heading) => isOnce ? [heading] : [heading, "min to max"])];
   const rows = entries.map((entry) => [
     entry.contestant,
-    ...entry.rounds.length === 0 ? [] : Object.keys(figures).flatMap((key) => spread(entry, (round) => round[key]!)),
+    ...entry.rounds.length === 0 ? [] : Object.keys(figures).flatMap((key) => {
+      const cells = entry.rounds[0]![key] === undefined ? ["", ""] : spread(entry, (round) => round[key]!);
+      return isOnce ? cells.slice(0, 1) : cells;
+    }),
     ...failed(entry),
   ]);
-  return `${title}\n\n${align([header, ...rows])}\n${complaints(entries)}`;
+  const notes = entries.flatMap(({ contestant, notes = [] }) => notes.map((note) => `${contestant}: ${note}\n`));
+  return `${title}\n\n${align([header, ...rows])}\n${notes.join("")}${complaints(entries)}`;
 }
 
 /** A line for each goal. */

@@ -4,8 +4,10 @@
  * What a server does, its first argument. `echo`: what comes goes back. `requests`: each 64 bytes are a request that gets
  * an answer of its own. `in`: takes as many bytes as its second argument says, then answers with one. `out`: answers a
  * message with that many bytes. `broadcast`: a client's first message goes back to it, each later one to all clients.
+ * Spillway's alone: `answers`, as `requests`, but with an answer that is there already; and `planted`, as `echo`, but with
+ * an object made for each message.
  */
-export type ServerMode = "echo" | "requests" | "in" | "out" | "broadcast";
+export type ServerMode = "echo" | "requests" | "in" | "out" | "broadcast" | "answers" | "planted";
 
 /** What the clients do; load.c has them in words. */
 export type LoadMode = "echo" | "churn" | "broadcast" | "in" | "out";

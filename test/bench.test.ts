@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { SMALLEST_OBJECT_BYTES } from "../bench/allocations.ts";
 import { chartOf } from "../bench/chart.ts";
 import { cpuMicros, type Entry, type Results } from "../bench/results.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
@@ -129,6 +130,21 @@ test("bench measures an import, and wake-ups from another thread", async () => {
     )
   );
   expect(measured).toEqual([imported, woken]);
+});
+
+test("bench sees an object that is allocated for each message, and whose it is", async () => {
+  const name = `Spillway on ${NAME}`;
+  const { results } = await bench(["--workload", "allocations", "--contestant", name, "--seconds", "0.2"]);
+  const { rounds, failure, notes = [] } = results.sections[0]!.entries[0]!;
+  expect(failure).toBeUndefined();
+  const { echo, planted } = rounds[0]! as { echo: number; planted: number };
+  expect(planted - echo).toBeGreaterThan(SMALLEST_OBJECT_BYTES);
+  expect(notes.some((note) => note.startsWith("planted object: "))).toBe(NAME !== "Bun"); // which has no profiler
+  expect(results.goals!.map(({ title }) => title)).toEqual([
+    `echo of 64 B: ${name}`,
+    `echo of 16 KiB: ${name}`,
+    `16 small writes: ${name}`,
+  ]);
 });
 
 test.skipIf(["redis-server", "redis-cli", "redis-benchmark"].some(needsProgram))(

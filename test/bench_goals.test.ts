@@ -80,8 +80,8 @@ test("judge() knows what a section measured, by itself and beside another", () =
     title: "Memory",
     figures: { kibEach: "KiB each" },
     entries: [
-      { contestant: "Spillway on Node", rounds: [{ kibEach: 1.5 }] },
-      { contestant: "Bun.listen", rounds: [{ kibEach: 1.2 }] },
+      { contestant: "Spillway on Node", rounds: [{ kibEach: 1.5 }, { kibEach: 1.5 }] },
+      { contestant: "Bun.listen", rounds: [{ kibEach: 1.2 }, { kibEach: 1.2 }] },
     ],
   };
   const reached = judge({ workloads: [], sections: [memory] }).filter(({ value }) => value !== undefined);
@@ -96,6 +96,14 @@ test("judge() knows what a section measured, by itself and beside another", () =
     },
   ]);
   expect(formatSection(memory)).toMatch(/^Bun\.listen +1\.20 +1\.20 to 1\.20$/m);
+  const once = memory.entries.map(({ contestant, rounds: [round] }) => ({
+    contestant,
+    rounds: [round!],
+    notes: ["so"],
+  }));
+  expect(formatSection({ ...memory, entries: once })).toMatch(
+    /^Bun\.listen +1\.20\nSpillway on Node: so\nBun\.listen: so$/m,
+  );
 });
 
 test("formatGoals() has a line for each goal, and rounds nothing to its bound", () => {

@@ -1,5 +1,7 @@
 /** `Deno.listen` as its documentation says. Arguments: mode and bytes of a bulk transfer; see ../workloads.ts. */
-const [mode = "echo", total = "0"] = Deno.args;
+import process from "node:process";
+
+const [mode = "echo", total = "0"] = process.argv.slice(2);
 const REQUEST_BYTES = 64;
 const BUFFER_BYTES = 64 * 1024;
 /** Each connection has one, and the largest message fits in. */

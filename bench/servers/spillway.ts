@@ -12,6 +12,10 @@ const SPIN_MS = 0.2;
 const bulk = new SharedBytes(new Uint8Array(64 * 1024));
 const members = new Set<Connection<number>>();
 
+let answer: Uint8Array | undefined;
+/** Kept, so that it is really made. */
+export let planted: unknown;
+
 /** The data of a connection: bytes of its transfer that are left. */
 const HANDLERS: Record<string, ConnectionHandlers<number>> = {
   echo: {
@@ -25,6 +29,18 @@ const HANDLERS: Record<string, ConnectionHandlers<number>> = {
       for (let at = 0; at < bytes.byteLength; at += REQUEST_BYTES) {
         connection.write(bytes.subarray(at, at + REQUEST_BYTES));
       }
+    },
+  },
+  answers: {
+    data(connection, bytes) {
+      answer ??= bytes.slice(0, REQUEST_BYTES);
+      for (let at = 0; at < bytes.byteLength; at += REQUEST_BYTES) connection.write(answer);
+    },
+  },
+  planted: {
+    data(connection, bytes) {
+      planted = { length: bytes.byteLength };
+      connection.write(bytes);
     },
   },
   in: {

@@ -1,0 +1,93 @@
+/** What servers allocate for a message. */
+import { Child } from "./child.ts";
+import type { Contestant } from "./contestants.ts";
+import { anew, inTurn } from "./in_turn.ts";
+import type { Bench, Section } from "./sections.ts";
+import type { ServerMode } from "./workloads.ts";
+
+/** On V8 and on JavaScriptCore: with less for each, there is none for each. */
+export const SMALLEST_OBJECT_BYTES = 16;
+
+interface AllocationCase {
+  readonly name: string;
+  readonly title: string;
+  readonly mode: ServerMode;
+  readonly bytes: number;
+  readonly depth: number;
+  /** Whether only Spillway's server has the mode. */
+  readonly isOurs: boolean;
+  /** Whether nothing is to be allocated. */
+  readonly isGoal: boolean;
+}
+
+const ECHO = { mode: "echo", depth: 1, isOurs: false, isGoal: true } as const;
+
+/** The last shows that what is allocated is seen. */
+export const ALLOCATION_CASES: readonly AllocationCase[] = [
+  { ...ECHO, name: "echo", title: "echo of 64 B", bytes: 64 },
+  { ...ECHO, name: "large", title: "echo of 16 KiB", bytes: 16 * 1024 },
+  { ...ECHO, name: "pipelined", title: "16 small writes", mode: "answers", bytes: 64, depth: 16, isOurs: true },
+  { ...ECHO, name: "planted", title: "planted object", mode: "planted", bytes: 64, isOurs: true, isGoal: false },
+];
+
+const CLIENTS = 64;
+/** Until what is hot is compiled, in rounds. */
+const WARM_ROUNDS = 3;
+/** Less than that, for a message, is not worth a line. */
+const NOTED_BYTES = 1;
+
+/** The heap-allocation profile of the hot path. */
+export const ALLOCATIONS: Section = {
+  name: "allocations",
+  isQuick: true,
+  async run(bench) {
+    const contestants = bench.contestantsOf("allocations").filter((each) => each.countingCommand !== undefined);
+    const entries = await inTurn(
+      "allocations",
+      contestants,
+      1,
+      (contestant, entry) =>
+        Promise.resolve(anew(async (tell) => {
+          const cases = ALLOCATION_CASES.filter(({ isOurs }) => !isOurs || contestant.own !== undefined);
+          const figures: Record<string, number> = {};
+          for (const each of cases) {
+            const sites = await measure(contestant, each, bench, tell);
+            figures[each.name] = sites.reduce((sum, [, bytes]) => sum + bytes, 0);
+            const noted = sites.filter(([site, bytes]) => site !== "" && bytes >= NOTED_BYTES);
+            if (contestant.own === undefined) continue;
+            const note = noted.map(([site, bytes]) => `${bytes.toFixed(1)} ${site}`).join(", ");
+            if (note !== "") (entry.notes ??= []).push(`${each.title}: ${note}`);
+          }
+          return figures;
+        })),
+    );
+    const title = "Bytes that a server allocates for a message, on its JavaScript heap: by function as V8's sampling " +
+      "profiler has them; on Bun what a heap that is never collected grows by.\n" +
+      "The last column makes one small object for each message, and shows that it is seen";
+    const figures = Object.fromEntries(ALLOCATION_CASES.map(({ name, title }) => [name, title]));
+    return { name: "allocations", title, figures, entries };
+  },
+};
+
+/** Bytes for a message by the function that allocates them, most first. */
+async function measure(
+  contestant: Contestant,
+  { mode, bytes, depth }: AllocationCase,
+  { generator, roundMs }: Bench,
+  tell: (complaint: string) => void,
+): Promise<(readonly [site: string, bytes: number])[]> {
+  await using server = new Child(contestant.countingCommand!(mode));
+  const port = Number(await server.line());
+  const plan = { mode: "echo", clients: CLIENTS, idle: 0, bytes, depth, interval: 0, total: 0, ms: roundMs } as const;
+  let sites: Record<string, number> = {};
+  const load = await generator.run(server, port, { ...plan, warmup: WARM_ROUNDS * roundMs }, async () => {
+    server.say("begin");
+    await server.line();
+    return async () => {
+      server.say("end");
+      sites = JSON.parse(await server.line());
+    };
+  });
+  tell(server.complaint);
+  return Object.entries(sites).map(([site, all]) => [site, all / load.messages] as const).sort((a, b) => b[1] - a[1]);
+}
