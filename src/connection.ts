@@ -212,9 +212,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    * @throws {TypeError} If `chunk` is none, or its buffer was transferred away.
    */
   write(chunk: Chunk): boolean {
-    if (this.#isBusy && this.#state === "open" && chunk instanceof Uint8Array) {
-      if (this.#outbox.gather(chunk, this.#settings.gatherBytes)) return this.#isFlushDue = true;
-    }
+    if (this.#isBusy && this.#state === "open" && this.#gather(chunk)) return this.#isFlushDue = true;
     const { bytesSent } = this.#outbox;
     if (typeof chunk === "string" && this.#state === "open" && this.#outbox.writeShort(chunk)) {
       return this.#written(bytesSent);
@@ -450,6 +448,12 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   }
 
   // Writing
+
+  #gather(chunk: Chunk): boolean {
+    const { gatherBytes } = this.#settings;
+    if (typeof chunk === "string") return this.#outbox.gatherText(chunk, gatherBytes);
+    return chunk instanceof Uint8Array && this.#outbox.gather(chunk, gatherBytes);
+  }
 
   #bytesOf(chunk: Chunk): Uint8Array {
     if (typeof chunk === "string") return this.#loop.encode(chunk);

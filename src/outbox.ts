@@ -2,7 +2,7 @@ import { DIRECT_WRITE_BYTES, SHORT_TEXT_CHARACTERS, WRITE_BUDGET_BYTES } from ".
 import type { EventLoop } from "./loop.ts";
 import type { Sender } from "./sender.ts";
 import { Throttle } from "./throttle.ts";
-import { WriteQueue } from "./write_queue.ts";
+import { copyAscii, WriteQueue } from "./write_queue.ts";
 
 /** The part of a connection's settings that is about sending. */
 export interface OutboxSettings {
@@ -80,9 +80,19 @@ export class Outbox {
     const { byteLength } = bytes;
     const before = this.#gatheredBytes;
     if (byteLength === 0 || byteLength >= DIRECT_WRITE_BYTES || before + byteLength >= maxBytes) return false;
-    if (!this.#mayOffer() || this.#queue.queuedBytes > 0) return false;
+    if (!this.#mayGather()) return false;
     this.#sender.scratch.set(bytes, before);
     this.#gatheredBytes = before + byteLength;
+    return true;
+  }
+
+  /** The same for `text`, if it is short and ASCII. */
+  gatherText(text: string, maxBytes: number): boolean {
+    const { length } = text;
+    const before = this.#gatheredBytes;
+    if (length === 0 || length > SHORT_TEXT_CHARACTERS || before + length >= maxBytes) return false;
+    if (!this.#mayGather() || !copyAscii(text, this.#sender.scratch, before)) return false;
+    this.#gatheredBytes = before + length;
     return true;
   }
 
@@ -179,6 +189,10 @@ export class Outbox {
   /** So many bytes were written in vain. */
   drop(bytes: number): void {
     this.#bytesDropped += bytes;
+  }
+
+  #mayGather(): boolean {
+    return this.#mayOffer() && this.#queue.queuedBytes === 0;
   }
 
   /** Has what was gathered wait with everything else. */

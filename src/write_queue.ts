@@ -73,6 +73,16 @@ export class PiecePool {
   }
 }
 
+/** Copies `text` to `target`, from index `at` on, if it is ASCII. @returns Whether it was; nothing before `at` has changed. */
+export function copyAscii(text: string, target: Uint8Array, at: number): boolean {
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code > 0x7f) return false;
+    target[at + i] = code;
+  }
+  return true;
+}
+
 /** Bytes the kernel has not taken yet, in order. */
 export class WriteQueue {
   readonly #pool: PiecePool;
@@ -134,16 +144,11 @@ export class WriteQueue {
     const tail = this.#tail;
     const hasRoom = tail !== undefined && tail.isBlock && QUEUE_BLOCK_BYTES - tail.end >= length;
     const block = hasRoom ? tail : this.#pool.takeBlock();
-    const { bytes, end } = block;
-    for (let i = 0; i < length; i++) {
-      const code = text.charCodeAt(i);
-      if (code > 0x7f) {
-        if (!hasRoom) this.#pool.give(block);
-        return false;
-      }
-      bytes[end + i] = code;
+    if (!copyAscii(text, block.bytes, block.end)) {
+      if (!hasRoom) this.#pool.give(block);
+      return false;
     }
-    block.end = end + length;
+    block.end += length;
     this.#queuedBytes += length;
     if (!hasRoom) this.#append(block);
     return true;

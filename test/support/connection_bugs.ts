@@ -297,8 +297,8 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
     name: "what is gathered overtakes what is queued",
     edit: {
       file: "src/outbox.ts",
-      find: "if (!this.#mayOffer() || this.#queue.queuedBytes > 0) return false;",
-      replace: "if (!this.#mayOffer()) return false;",
+      find: "return this.#mayOffer() && this.#queue.queuedBytes === 0;",
+      replace: "return this.#mayOffer();",
     },
   },
   {
