@@ -2,6 +2,7 @@
 import { Child } from "./child.ts";
 import type { Contestant } from "./contestants.ts";
 import { anew, inTurn } from "./in_turn.ts";
+import type { Entry, Figures } from "./results.ts";
 import type { Bench, Section } from "./sections.ts";
 import type { ServerMode } from "./workloads.ts";
 
@@ -39,35 +40,44 @@ const NOTED_BYTES = 1;
 /** The heap-allocation profile of the hot path. */
 export const ALLOCATIONS: Section = {
   name: "allocations",
-  isQuick: true,
+  isQuick: false,
   async run(bench) {
-    const contestants = bench.contestantsOf("allocations").filter((each) => each.countingCommand !== undefined);
+    const contestants = bench.contestantsOf({ name: "allocations", takesLong: true })
+      .filter(({ countingCommand }) => countingCommand !== undefined);
     const entries = await inTurn(
       "allocations",
       contestants,
       1,
-      (contestant, entry) =>
-        Promise.resolve(anew(async (tell) => {
-          const cases = ALLOCATION_CASES.filter(({ isOurs }) => !isOurs || contestant.own !== undefined);
-          const figures: Record<string, number> = {};
-          for (const each of cases) {
-            const sites = await measure(contestant, each, bench, tell);
-            figures[each.name] = sites.reduce((sum, [, bytes]) => sum + bytes, 0);
-            const noted = sites.filter(([site, bytes]) => site !== "" && bytes >= NOTED_BYTES);
-            if (contestant.own === undefined) continue;
-            const note = noted.map(([site, bytes]) => `${bytes.toFixed(1)} ${site}`).join(", ");
-            if (note !== "") (entry.notes ??= []).push(`${each.title}: ${note}`);
-          }
-          return figures;
-        })),
+      (contestant, entry) => anew((tell) => profile(contestant, entry, bench, tell)),
     );
-    const title = "Bytes that a server allocates for a message, on its JavaScript heap: by function as V8's sampling " +
-      "profiler has them; on Bun what a heap that is never collected grows by.\n" +
-      "The last column makes one small object for each message, and shows that it is seen";
+    const title = "Bytes that a server allocates for a message on its JavaScript heap: by function, as V8's sampling " +
+      "profiler has them; on Bun, what a heap that is\nnever collected grows by. The last column makes one small object " +
+      "for each message, and shows that it is seen";
     const figures = Object.fromEntries(ALLOCATION_CASES.map(({ name, title }) => [name, title]));
     return { name: "allocations", title, figures, entries };
   },
 };
+
+/** All cases of one contestant; Spillway's with the functions. */
+async function profile(
+  contestant: Contestant,
+  entry: Entry<Figures>,
+  bench: Bench,
+  tell: (complaint: string) => void,
+): Promise<Figures> {
+  const isSpillway = contestant.own !== undefined;
+  const figures: Record<string, number> = {};
+  for (const each of ALLOCATION_CASES.filter(({ isOurs }) => isSpillway || !isOurs)) {
+    const sites = await measure(contestant, each, bench, tell);
+    figures[each.name] = sites.reduce((sum, [, bytes]) => sum + bytes, 0);
+    const noted = sites.filter(([site, bytes]) => site !== "" && bytes >= NOTED_BYTES);
+    if (!isSpillway || noted.length === 0) continue;
+    (entry.notes ??= []).push(
+      `${each.title}: ${noted.map(([site, bytes]) => `${bytes.toFixed(1)} ${site}`).join(", ")}`,
+    );
+  }
+  return figures;
+}
 
 /** Bytes for a message by the function that allocates them, most first. */
 async function measure(

@@ -6,8 +6,7 @@ import { basename, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 
-/** Where it goes. */
-export const CACHE: string = fileURLToPath(new URL("../node_modules/.cache/spillway-bench/", import.meta.url));
+const CACHE = fileURLToPath(new URL("../node_modules/.cache/spillway-bench/", import.meta.url));
 
 /** The path of the program; `undefined` where there is no compiler. */
 export function compileC(source: string): string | undefined {

@@ -8,8 +8,8 @@ export interface Contestant {
   readonly name: string;
   /** The runtime's own API that Spillway replaces there, by its name here. */
   readonly own?: string;
-  /** Whether `--quick` has it. */
-  readonly isQuick: boolean;
+  /** Whether it is measured by `--quick`, and in what takes long. */
+  readonly isMain: boolean;
   /** The workloads and sections in which it is measured though `--contestant` does not name it; absent: all. */
   readonly only?: readonly string[];
   /** How it is started. */
@@ -35,11 +35,11 @@ function spillway(variant: string, runtime: Runtime): Contestant {
   const name = `Spillway on ${NAMES[runtime]}${variant}`;
   const { command, countingCommand } = commands(runtime, "spillway.ts", args);
   const counting = variant === ", blocking" ? {} : { countingCommand };
-  return { name, own: OWN[runtime], isQuick: true, ...where, command, ...counting };
+  return { name, own: OWN[runtime], isMain: true, ...where, command, ...counting };
 }
 
-function peer(name: string, runtime: Runtime, file: string, isQuick: boolean = true): Contestant {
-  return { name, isQuick, ...commands(runtime, file, []) };
+function peer(name: string, runtime: Runtime, file: string, isMain: boolean = true): Contestant {
+  return { name, isMain, ...commands(runtime, file, []) };
 }
 
 function commands(runtime: Runtime, file: string, args: readonly string[]) {
@@ -54,7 +54,7 @@ function commands(runtime: Runtime, file: string, args: readonly string[]) {
 
 function compiled(name: string, program: string | undefined): Contestant[] {
   if (program === undefined) return [];
-  return [{ name, isQuick: true, command: (mode, bulkBytes) => [program, mode, `${bulkBytes}`] }];
+  return [{ name, isMain: true, command: (mode, bulkBytes) => [program, mode, `${bulkBytes}`] }];
 }
 
 /**

@@ -6,8 +6,8 @@ import { anew, inTurn } from "./in_turn.ts";
 import type { Figures } from "./results.ts";
 import type { Bench, Section } from "./sections.ts";
 
-/** Each round starts a server, and connects all over again. */
-const MOST_ROUNDS = 3;
+/** So many rounds fewer than elsewhere: each starts a server, and connects all over again. */
+const ROUNDS_LESS = 2;
 /** That talk before the silent ones come. */
 const WARM_CLIENTS = 64;
 /** For what a runtime does on its own time after something has happened. */
@@ -20,6 +20,7 @@ const MESSAGE = { mode: "echo", bytes: 64, depth: 1, total: 0 } as const;
 export const MEMORY: Section = idle({
   name: "memory",
   connections: 10_000,
+  isQuick: true,
   stretch: 1,
   title: (count) =>
     `Memory of ${count} idle connections, each answered once, for each: anonymous memory of the server's process (RssAnon ` +
@@ -32,7 +33,8 @@ export const MEMORY: Section = idle({
 export const REST: Section = idle({
   name: "rest",
   connections: 64,
-  stretch: 4,
+  isQuick: false,
+  stretch: 2,
   title: (count) => `CPU of a server with ${count} idle connections, in percent of one core`,
   figures: { idlePercent: "idle CPU %" },
 });
@@ -40,25 +42,27 @@ export const REST: Section = idle({
 interface IdleOptions {
   readonly name: string;
   readonly connections: number;
+  readonly isQuick: boolean;
   /** How much longer than others its rounds are. */
   readonly stretch: number;
   title(count: string): string;
   readonly figures: Readonly<Record<string, string>>;
 }
 
-function idle({ name, connections, stretch, title, figures }: IdleOptions): Section {
+function idle({ name, connections, isQuick, stretch, title, figures }: IdleOptions): Section {
   return {
     name,
-    isQuick: true,
+    isQuick,
     async run(bench) {
       const count = Math.min(connections, bench.mostConnections);
-      const rounds = Math.min(MOST_ROUNDS, bench.rounds);
+      const rounds = Math.max(1, bench.rounds - ROUNDS_LESS);
       const ms = stretch * bench.roundMs;
+      const contestants = bench.contestantsOf({ name, takesLong: true });
       const entries = await inTurn(
         name,
-        bench.contestantsOf(name),
+        contestants,
         rounds,
-        (contestant) => Promise.resolve(anew((tell) => measure(contestant, count, ms, bench, tell))),
+        (contestant) => anew((tell) => measure(contestant, count, ms, bench, tell)),
       );
       return { name, title: title(count.toLocaleString("en")), figures, entries };
     },

@@ -50,7 +50,7 @@ export async function inTurn<C extends { readonly name: string; readonly own?: s
   name: string,
   contestants: readonly C[],
   rounds: number,
-  start: (contestant: C, entry: Entry<T>) => Promise<Subject<T>>,
+  start: (contestant: C, entry: Entry<T>) => Subject<T> | Promise<Subject<T>>,
 ): Promise<Entry<T>[]> {
   const entries = contestants.map(({ name: contestant, own }): Entry<T> => ({ contestant, own, rounds: [] }));
   const subjects: (Subject<T> | undefined)[] = [];

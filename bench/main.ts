@@ -40,9 +40,10 @@ const measures = new Set(
     : surelyNamed("workload", options.workload, [...WORKLOADS, ...SECTIONS]),
 );
 
-function contestantsOf(measure: string): Contestant[] {
+function contestantsOf({ name, takesLong }: Pick<Workload, "name" | "takesLong">): Contestant[] {
   if (options.contestant !== undefined) return surelyNamed("contestant", options.contestant, all);
-  return all.filter(({ only, isQuick }) => (only?.includes(measure) ?? true) && (!options.isQuick || isQuick));
+  const isShort = !options.isQuick && !takesLong;
+  return all.filter(({ only, isMain }) => (only?.includes(name) ?? true) && (isShort || isMain));
 }
 
 function bounded(workload: Workload): Workload {
@@ -59,11 +60,11 @@ function planOf({ load, clients, idle, bytes, depth, interval, stretch }: Worklo
 }
 
 async function run(workload: Workload): Promise<WorkloadResult> {
-  const { isQuick: _, ...described } = workload;
+  const { isQuick: _, takesLong: __, ...described } = workload;
   const plan = planOf(workload);
   const entries = await inTurn<Contestant, Round>(
     workload.name,
-    contestantsOf(workload.name),
+    contestantsOf(workload),
     rounds,
     async (contestant, entry) => {
       const server = await MeasuredServer.start(contestant, workload.server, generator, plan);
@@ -128,7 +129,10 @@ for (const section of SECTIONS.filter((each) => measures.has(each))) {
 }
 
 results.goals = judge(results).filter(({ value }) => options.isWhole || value !== undefined);
-if (results.goals.length > 0) console.log(`Goals\n\n${formatGoals(results.goals)}`);
+if (results.goals.length > 0) {
+  const reached = results.goals.filter(({ isReached }) => isReached).length;
+  console.log(`Goals: ${reached} of ${results.goals.length} are reached\n\n${formatGoals(results.goals)}`);
+}
 
 const file = options.json ?? (options.isWhole ? fileURLToPath(new URL("results.json", import.meta.url)) : undefined);
 if (file !== undefined) writeFileSync(file, `${JSON.stringify(results, null, 1)}\n`);

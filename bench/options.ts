@@ -1,6 +1,8 @@
 /** The command line of bench/main.ts. */
 import process from "node:process";
 import { parseArgs } from "node:util";
+import { SECTIONS } from "./sections.ts";
+import { WORKLOADS } from "./workloads.ts";
 
 const USAGE = `Usage: npm run bench -- [options]
 
@@ -11,12 +13,15 @@ a table for each workload, each with the goals that are set for it, and all goal
   --workload NAME      only workloads whose name is or contains this; several times for several
   --contestant NAME    only contestants whose name is or contains this, in every workload; several times for several
   --rounds N           rounds of each contestant (5; --quick 3)
-  --seconds N          length of a round (0.5; --quick 0.2)
+  --seconds N          length of a round (0.4; --quick 0.2)
   --connections N      the most that any workload may have (20000)
   --bulk-mib N         size of a bulk transfer (1024; --quick 256)
   --no-compiler        no C: as on a machine without cc
   --json FILE          where the results go
   --help               this
+
+Workloads: ${WORKLOADS.map(({ name }) => name).join(", ")};
+and with figures of their own: ${SECTIONS.map(({ name }) => name).join(", ")}
 
 A run of everything writes bench/results.json and draws bench/chart.svg; others write results where --json says.
 `;
@@ -52,7 +57,7 @@ export function parseOptions(): Options {
     workload,
     contestant,
     rounds: number("rounds", values.rounds ?? (isQuick ? "3" : "5")),
-    roundMs: 1000 * number("seconds", values.seconds ?? (isQuick ? "0.2" : "0.5")),
+    roundMs: 1000 * number("seconds", values.seconds ?? (isQuick ? "0.2" : "0.4")),
     mostConnections: number("connections", values.connections),
     bulkMiB: number("bulk-mib", values["bulk-mib"] ?? (isQuick ? "256" : "1024")),
     mayCompile: !values["no-compiler"],

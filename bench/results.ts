@@ -38,7 +38,7 @@ export interface Entry<T extends Figures = Round> {
 }
 
 /** A workload, as it was run. */
-export interface WorkloadResult extends Omit<Workload, "isQuick"> {
+export interface WorkloadResult extends Omit<Workload, "isQuick" | "takesLong"> {
   readonly entries: Entry[];
 }
 

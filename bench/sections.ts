@@ -4,7 +4,7 @@ import type { Generator } from "./generator.ts";
 import { MEMORY, REST } from "./idle.ts";
 import { REDIS, REDIS_PIPELINED } from "./redis.ts";
 import type { SectionResult } from "./results.ts";
-import { IMPORT } from "./start.ts";
+import { IMPORT } from "./import.ts";
 import { WAKE } from "./wake.ts";
 
 /** What sections are measured with. */
@@ -13,8 +13,8 @@ export interface Bench {
   readonly rounds: number;
   readonly roundMs: number;
   readonly mostConnections: number;
-  /** The servers that are measured in the section of that name. */
-  contestantsOf(section: string): Contestant[];
+  /** The servers that are measured in a section. */
+  contestantsOf(section: { readonly name: string; readonly takesLong: boolean }): Contestant[];
   /** Those of a section's own contestants that are measured. */
   chosen<T extends { readonly name: string }>(all: readonly T[]): T[];
 }

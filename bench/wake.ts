@@ -24,7 +24,7 @@ const SLEEPERS: readonly Sleeper[] = RUNTIMES.flatMap((runtime): Sleeper[] => [
 /** From one thread's call to the other's handler. */
 export const WAKE: Section = {
   name: "wake",
-  isQuick: true,
+  isQuick: false,
   async run({ rounds, roundMs, chosen }) {
     const wakes = Math.ceil(WAKES_PER_SECOND * roundMs / 1000);
     const entries = await inTurn(
@@ -32,7 +32,10 @@ export const WAKE: Section = {
       chosen(SLEEPERS),
       Math.min(MOST_ROUNDS, rounds),
       ({ runtime, what }) =>
-        Promise.resolve(anew(async () => JSON.parse((await output(probe(runtime, "wake", `${wakes}`, what)))[0]!))),
+        anew(async () => {
+          const [line] = await output(probe(runtime, "wake", `${wakes}`, what));
+          return JSON.parse(line!);
+        }),
     );
     const title = `Wake-up from another thread after 10 ms of nothing to do: from before wake() to the handler, by ` +
       `CLOCK_MONOTONIC in both threads`;

@@ -37,6 +37,8 @@ export interface Workload {
   readonly stretch: number;
   /** Whether `--quick` has it. */
   readonly isQuick: boolean;
+  /** Whether only the main contestants are measured. */
+  readonly takesLong: boolean;
 }
 
 const ECHO = {
@@ -46,7 +48,16 @@ const ECHO = {
   server: "echo",
   load: "echo",
 } as const;
-const SINGLE = { clients: 1, idle: 0, bytes: 64, depth: 1, interval: 0, stretch: 1, isQuick: true } as const;
+const SINGLE = {
+  clients: 1,
+  idle: 0,
+  bytes: 64,
+  depth: 1,
+  interval: 0,
+  stretch: 1,
+  isQuick: true,
+  takesLong: false,
+} as const;
 const BULK = { ...SINGLE, unit: "MiB", units: "MiB" } as const;
 
 function echo(bytes: number, size: string, clients: number, isQuick: boolean): Workload {
@@ -54,7 +65,16 @@ function echo(bytes: number, size: string, clients: number, isQuick: boolean): W
     ? ["most", "as many connections as the machine allows"]
     : [`${clients}`, `${clients.toLocaleString("en")} connection${clients === 1 ? "" : "s"}`];
   const label = `echo-${size.replace(" ", "")}-${name}`;
-  return { ...ECHO, ...SINGLE, name: label, title: `Echo of ${size}, ${title}`, clients, bytes, isQuick };
+  return {
+    ...ECHO,
+    ...SINGLE,
+    name: label,
+    title: `Echo of ${size}, ${title}`,
+    clients,
+    bytes,
+    isQuick,
+    takesLong: clients === Infinity,
+  };
 }
 
 /** In the order in which they are measured and shown. */
@@ -74,6 +94,7 @@ export const WORKLOADS: readonly Workload[] = [
     title: "Echo of 64 B, 1 connection, a message every 10 ms: the server waits for each",
     interval: 10,
     stretch: 4,
+    takesLong: true,
   },
   {
     ...ECHO,
@@ -97,7 +118,14 @@ export const WORKLOADS: readonly Workload[] = [
     load: "churn",
     clients: 64,
   },
-  { ...ECHO, ...SINGLE, name: "idle", title: "Echo of 64 B, one active among 10,000 idle connections", idle: 10_000 },
+  {
+    ...ECHO,
+    ...SINGLE,
+    name: "idle",
+    title: "Echo of 64 B, one active among 10,000 idle connections",
+    idle: 10_000,
+    isQuick: false,
+  },
   {
     ...ECHO,
     ...SINGLE,
@@ -107,6 +135,7 @@ export const WORKLOADS: readonly Workload[] = [
     idle: 9_900,
     interval: 50,
     isQuick: false,
+    takesLong: true,
   },
   { ...BULK, name: "bulk-in", title: "Bulk, to the server", server: "in", load: "in", isQuick: false },
   { ...BULK, name: "bulk-out", title: "Bulk, from the server", server: "out", load: "out" },

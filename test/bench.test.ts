@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { SMALLEST_OBJECT_BYTES } from "../bench/allocations.ts";
+import { Child, output } from "../bench/child.ts";
 import { chartOf } from "../bench/chart.ts";
 import { cpuMicros, type Entry, type Results } from "../bench/results.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
@@ -76,6 +77,8 @@ test("bench measures every contestant in every kind of workload, and draws what 
     if (!NOT_DRAWN.has(name)) { for (const part of title.split(": ")) expect(svg).toContain(part); }
     expect(new Set(entries.map(({ contestant }) => contestant)), name).toEqual(CONTESTANTS);
     for (const entry of entries) expectMeasured(entry, latency !== undefined);
+    // Every 10 ms, whatever the machine is busy with.
+    if (name === "wake-ups") { for (const { rounds: [round] } of entries) expect(round!.perSecond).toBeLessThan(120); }
   }
   for (const contestant of CONTESTANTS) expect(svg).toContain(`>${contestant}<`);
 });
@@ -184,6 +187,15 @@ test("bench goes on without a compiler, and says so", async () => {
   ]);
   expect(stdout).toContain("No C compiler");
   for (const { entries, latency } of results.workloads) expectMeasured(entries[0]!, latency !== undefined);
+});
+
+test("bench waits only so long for what a program has to say", async () => {
+  await using silent = new Child(["sleep", "60"]);
+  await expect(silent.line(20)).rejects.toThrow("it has not answered within 0.02 s; it said: nothing");
+  await using failed = new Child(["sh", "-c", "echo no such thing >&2; exit 3"]);
+  await expect(failed.line()).rejects.toThrow("no such thing");
+  await expect(output(["sh", "-c", "echo so >&2; exit 3"])).rejects.toThrow("sh ended with 3: so");
+  expect(await output(["sh", "-c", "echo one; echo two"])).toEqual(["one", "two"]);
 });
 
 test("bench names what there is when it is asked for something else", async () => {
