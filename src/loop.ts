@@ -59,7 +59,7 @@ export interface EventLoopOptions {
   waitMs?: number;
   /**
    * How long `run` may look for events again and again before that, in ms with a fraction, where they have been coming
-   * that fast: 0.1 to 0.3 shortens the answer to a single client, at the price of a busy core meanwhile. @default {0}
+   * that fast: 0.2 to 1 shortens the answer to a single client, at the price of a busy core meanwhile. @default {0}
    */
   spinMs?: number;
   /**
