@@ -6,10 +6,11 @@ import {
   type SymbolTable,
   UnavailableError,
 } from "./backend.ts";
+import { MSG } from "./constants.ts";
 import type { Host, Parker, ParkerOptions } from "./host_types.ts";
 import { BaseParker, ThreadParker, type Threads, type Timers } from "./parker.ts";
 import { type Dns, lookUp } from "./resolver.ts";
-import { shortRecv, shortSend, type ShortTransfer } from "./short_calls.ts";
+import { shortened, type ShortTransfer } from "./short_calls.ts";
 import { web } from "./web.ts";
 
 interface NodeSignature {
@@ -56,7 +57,10 @@ export const backend: Backend = {
       ShortTransfer
     >;
     const { getRawPointer } = nodeFFI();
-    return { recv: shortRecv(recv, read, getRawPointer), send: shortSend(send, write, getRawPointer) };
+    return {
+      recv: shortened(recv, read, 0, getRawPointer),
+      send: shortened(send, write, MSG.nosignal, getRawPointer), // Node ignores SIGPIPE, for its own sockets' sake
+    };
   },
 
   int32At(pointer: unknown): Int32Array {

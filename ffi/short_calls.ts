@@ -4,7 +4,6 @@
  * write(2), on a stream socket: not on one of datagrams, for which nothing is something to send.
  */
 import type { CBuffer, Transfer } from "./backend.ts";
-import { MSG } from "./constants.ts";
 
 /** `read` and `write`, which take the address of the bytes: to find it takes as long as the rest of the call. */
 export type ShortTransfer = (fd: number, address: bigint, length: number) => number;
@@ -32,24 +31,14 @@ class LastAddress {
   }
 }
 
-/** `recv`, by `read` where there are no flags. */
-export function shortRecv(
-  recv: Transfer,
-  read: ShortTransfer,
+/** `call`, or where its flags are `flags`, which the short one stands for, that. */
+export function shortened(
+  call: Transfer,
+  short: ShortTransfer,
+  flags: number,
   addressOf: (bytes: ArrayBufferView) => bigint,
 ): Transfer {
   const last = new LastAddress(addressOf);
-  return (fd, bytes, length, flags) =>
-    flags === 0 && bytes !== null ? read(fd, last.of(bytes), length) : recv(fd, bytes, length, flags);
-}
-
-/** `send`, by `write` where it only asks for no SIGPIPE, which Node ignores for its own sockets' sake. */
-export function shortSend(
-  send: Transfer,
-  write: ShortTransfer,
-  addressOf: (bytes: ArrayBufferView) => bigint,
-): Transfer {
-  const last = new LastAddress(addressOf);
-  return (fd, bytes, length, flags) =>
-    flags === MSG.nosignal && bytes !== null ? write(fd, last.of(bytes), length) : send(fd, bytes, length, flags);
+  return (fd, bytes, length, given) =>
+    given === flags && bytes !== null ? short(fd, last.of(bytes), length) : call(fd, bytes, length, given);
 }

@@ -71,12 +71,15 @@ function libc(): Functions<typeof LIBC> {
   return bound ?? bindLibc();
 }
 
+function streamCalls(): StreamCalls {
+  return stream ??= backend().streamCalls?.(libc()) ?? libc();
+}
+
 function bindLibc(): Functions<typeof LIBC> {
-  const { open, int32At, streamCalls } = backend();
+  const { open, int32At } = backend();
   const functions = open(LIBC);
   errnoView = int32At(functions.__errno_location());
   eventWords = epollEventLayout().words;
-  stream = streamCalls?.(functions) ?? functions;
   return bound = functions;
 }
 
@@ -303,7 +306,7 @@ export function close(fd: number): number {
 export function recv(fd: number, target: Uint8Array, flags: number = 0, isStream: boolean = false): number {
   assertFd(fd, "recv");
   assertRoom(target, "recv");
-  const c = isStream && stream !== undefined ? stream : libc();
+  const c = isStream ? streamCalls() : libc();
   const received = checked(c.recv(fd, target, lengthOf(target), flags));
   return isDoubtful(received, PLAUSIBLE.recv)
     ? afterDoubt(checked(c.recv(fd, target, lengthOf(target), flags)))
@@ -329,7 +332,7 @@ export function send(
   assertFd(fd, "send");
   assertAttached(source, "send");
   assertLength(length, source, "send");
-  const c = isStream && stream !== undefined ? stream : libc();
+  const c = isStream ? streamCalls() : libc();
   const sent = checked(c.send(fd, source, length, flags));
   return isDoubtful(sent, PLAUSIBLE.send) ? afterDoubt(checked(c.send(fd, source, length, flags))) : sent;
 }
