@@ -1,14 +1,14 @@
 /** bench/main.ts, in a very short run: what it counts must be right, whatever it times. */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { SMALLEST_OBJECT_BYTES } from "../bench/allocations.ts";
 import { Child, output } from "../bench/child.ts";
 import { chartOf } from "../bench/chart.ts";
 import { cpuMicros, type Entry, type Results } from "../bench/results.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
+import { temporaryFolder } from "./support/folders.ts";
 import { expectNoProcesses, start } from "./support/processes.ts";
 import { hasProgram, needsProgram } from "./support/programs.ts";
 import { RUNTIME } from "./support/scripts.ts";
@@ -31,11 +31,7 @@ vi.setConfig({ testTimeout: 90_000 });
 expectNoLeak();
 expectNoProcesses();
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), "spillway-bench-"));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const inFolder = temporaryFolder();
 
 function options(option: string, values: Iterable<string>): string[] {
   return Array.from(values, (value) => [option, value]).flat();
@@ -45,7 +41,7 @@ async function bench(
   args: readonly string[],
   under: readonly string[] = [],
 ): Promise<{ results: Results; stdout: string; stderr: string }> {
-  const json = join(folder, "results.json");
+  const json = inFolder("results.json");
   const harness = start("bench/main.ts", [...SHORT, ...args, "--json", json], { permissions: "all", under });
   expect(await harness.ended, harness.stdout + harness.stderr).toEqual({ code: 0, signal: null });
   return { results: JSON.parse(readFileSync(json, "utf8")), stdout: harness.stdout, stderr: harness.stderr };
@@ -169,7 +165,7 @@ test.skipIf(["redis-server", "redis-cli", "redis-benchmark"].some(needsProgram))
 );
 
 test("bench says so where there is nothing but the runtimes", async () => {
-  const bin = join(folder, "bin");
+  const bin = inFolder("bin");
   mkdirSync(bin);
   symlinkSync("/bin/sh", join(bin, "sh"));
   const { results, stdout } = await bench(["--workload", "redis-1"], ["env", `PATH=${bin}`]);
@@ -226,7 +222,7 @@ test("the chart in the README is made of the results beside it", async () => {
   expect([existsSync(results), existsSync(chart)]).toEqual([isShown, isShown]);
   if (!isShown) return;
   // In a process of its own: ECharts numbers what it draws, on and on.
-  const drawn = join(folder, "drawn.svg");
+  const drawn = inFolder("drawn.svg");
   const drawing = start("bench/chart.ts", [fileURLToPath(results), drawn], { permissions: "all" });
   expect(await drawing.ended).toEqual({ code: 0, signal: null });
   expect(readFileSync(drawn, "utf8")).toBe(readFileSync(chart, "utf8"));

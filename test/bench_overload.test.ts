@@ -1,10 +1,9 @@
 /** bench/overload, in a very short run: what it counts must be right, whatever it times. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { readFileSync } from "node:fs";
+import { expect, test, vi } from "vitest";
 import type { Result } from "../bench/overload/measures.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
+import { temporaryFolder } from "./support/folders.ts";
 import { expectNoProcesses, start } from "./support/processes.ts";
 import { RUNTIME } from "./support/scripts.ts";
 
@@ -15,15 +14,11 @@ vi.setConfig({ testTimeout: 90_000 });
 expectNoLeak();
 expectNoProcesses();
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), "spillway-bench-"));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const inFolder = temporaryFolder();
 
 /** Measures this runtime's server of that name. */
 async function bench(variant: string): Promise<Result> {
-  const json = join(folder, variant);
+  const json = inFolder(variant);
   const args = [
     "--only",
     `${RUNTIME}: Spillway, ${variant}`,

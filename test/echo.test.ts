@@ -1,10 +1,9 @@
 /** examples/echo.ts as its users run it: a process of its own, with clients from outside. */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { existsSync, readFileSync } from "node:fs";
+import { beforeAll, describe, expect, test, vi } from "vitest";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
+import { temporaryFolder } from "./support/folders.ts";
 import { expectNoProcesses, type ServerProcess, start, startProgram, startServer, until } from "./support/processes.ts";
 import { needsProgram } from "./support/programs.ts";
 import { type Random, randomBytes, seededRandom } from "./support/random.ts";
@@ -24,14 +23,12 @@ expectNoProcesses();
 let random: Random;
 /** What streams are cut from. */
 let block: Uint8Array<ArrayBuffer>;
-let folder: string;
+const inFolder = temporaryFolder();
 
 beforeAll(() => {
   random = seededRandom("echo.test.ts");
   block = randomBytes(random, 12 * MIB);
-  folder = mkdtempSync(join(tmpdir(), "spillway-echo-"));
 });
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Random bytes, different ones at each call. */
 function stream(byteCount: number): Uint8Array {
@@ -73,7 +70,7 @@ describe.each(["level", "edge"])("echo, %s-triggered", (trigger) => {
   });
 
   test("a client that sends without reading is held back at the high-water mark, and gets all when it reads", async () => {
-    const path = join(folder, `held-${trigger}.sock`);
+    const path = inFolder(`held-${trigger}.sock`);
     const server = await startServer(ECHO, ["--path", path, "--trigger", trigger]);
     const client = new EchoClient(server.sockaddr, stream(8 * MIB), { isReading: false });
     // A Unix socket's buffers do not grow, so what the kernel holds is bounded: one send buffer in each direction.
@@ -99,7 +96,7 @@ describe.each(["level", "edge"])("echo, %s-triggered", (trigger) => {
   });
 
   test("the server's memory does not grow by what clients send without reading", async () => {
-    const path = join(folder, `memory-${trigger}.sock`);
+    const path = inFolder(`memory-${trigger}.sock`);
     const server = await startServer(ECHO, ["--path", path, "--trigger", trigger]);
     const open = (isReading: boolean) =>
       Array.from({ length: 16 }, () => new EchoClient(server.sockaddr, stream(8 * MIB), { isReading }));
@@ -135,7 +132,7 @@ describe.each(["level", "edge"])("echo, %s-triggered", (trigger) => {
   test.each(["tcp", "unix"])(
     "a client that ends its %s stream gets everything back, then end of stream",
     async (transport) => {
-      const path = join(folder, `ends-${trigger}.sock`);
+      const path = inFolder(`ends-${trigger}.sock`);
       const place = transport === "unix" ? ["--path", path] : ["--port", "0"];
       const server = await startServer(ECHO, [...place, "--trigger", trigger]);
       // Below the high-water mark, so the server reads it all, and the end, while most of it is queued: a Unix socket
@@ -163,7 +160,7 @@ describe.each(["level", "edge"])("echo, %s-triggered", (trigger) => {
   );
 
   test("--path listens on a Unix socket, whose file is gone afterwards", async () => {
-    const path = join(folder, `path-${trigger}.sock`);
+    const path = inFolder(`path-${trigger}.sock`);
     const server = await startServer(ECHO, ["--path", path, "--trigger", trigger]);
     expect(server.announcement).toBe(`listening on unix://${path}`);
     await allAnswered(clients(10, server, 10_000), "answers through a Unix socket");
@@ -196,7 +193,7 @@ describe.each(["level", "edge"])("echo, %s-triggered", (trigger) => {
   describe.skipIf(needsProgram("nc"))("with nc", () => {
     test("bytes typed into nc come back, and its half close ends the connection", async () => {
       const server = await listen();
-      const file = join(folder, `nc-${trigger}`);
+      const file = inFolder(`nc-${trigger}`);
       const out = `${file}.out`;
       // Larger than what the kernel holds, so that most of it is still to come when nc ends its stream.
       const nc = startProgram("sh", [

@@ -1,11 +1,10 @@
 /** A server whose descriptors run out: the process survives, clients get an answer quickly, service resumes by itself. */
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readdirSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { allAnswered, drive, EchoClient, summary } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
+import { temporaryFolder } from "./support/folders.ts";
 import {
   expectNoProcesses,
   type ServerProcess,
@@ -31,11 +30,7 @@ vi.setConfig({ testTimeout: 60_000 });
 expectNoLeak();
 expectNoProcesses();
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), "spillway-exhaustion-"));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const inFolder = temporaryFolder();
 
 const limited = (limit: number) => ["prlimit", `--nofile=${limit}:${limit}`];
 
@@ -158,7 +153,7 @@ describe.each(["level", "edge"])("a server with 64 descriptors, %s-triggered", (
   describe.skipIf(needsProgram("strace"))("under strace", () => {
     let traces = 0;
     async function startTraced(...args: string[]): Promise<{ server: ServerProcess; accepts: () => Call[] }> {
-      const file = join(folder, `${trigger}-${traces++}`);
+      const file = inFolder(`${trigger}-${traces++}`);
       const names = ["accept4", "close", "dup3", "fcntl", "poll", "ppoll", "epoll_ctl", "epoll_wait", "epoll_pwait"];
       const under = [...tracedBy(file, names), ...limited(LIMIT)];
       const server = await startServer(ECHO, [...ARGS, "--headroom", "0", ...args], { under });

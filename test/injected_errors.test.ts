@@ -2,13 +2,11 @@
  * accept4(2) fails in a server that runs, with each errno of the table in overload's design, and one that is not in it:
  * strace puts them there. No value makes the server spin, flood its log, or forget who waits.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
+import { temporaryFolder } from "./support/folders.ts";
 import { expectNoProcesses, type ServerProcess, startServer, type TestProcess } from "./support/processes.ts";
 import { needsProgram } from "./support/programs.ts";
 import { bytes } from "./support/sockets.ts";
@@ -38,11 +36,7 @@ vi.setConfig({ testTimeout: 90_000 });
 expectNoLeak();
 expectNoProcesses();
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), "spillway-injected-"));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const inFolder = temporaryFolder();
 
 /** A server, and the errno that its accept4 is to fail with. */
 interface Scene {
@@ -60,7 +54,7 @@ interface Seen {
 
 /** Has accept4 of each server fail with its errno, `when` strace says, for as long as `meanwhile` takes. */
 async function failing(scenes: readonly Scene[], when: string, meanwhile: () => Promise<void>): Promise<Seen[]> {
-  const fileOf = ({ errno, server }: Scene) => join(folder, `${server.pid}-${errno}-${when}`);
+  const fileOf = ({ errno, server }: Scene) => inFolder(`${server.pid}-${errno}-${when}`);
   const inject = (scene: Scene) => injectInto(scene.server.pid, fileOf(scene), `accept4:error=${scene.errno}${when}`);
   const tracers: TestProcess[] = await Promise.all(scenes.map(inject));
   await meanwhile();

@@ -1,13 +1,11 @@
 /** examples/relay.ts as its users run it: a process of its own, between clients and targets from outside. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { beforeAll, describe, expect, test, vi } from "vitest";
 import { MSG, POLL, SHUT, SOCK } from "../ffi/constants.ts";
 import { encodeSockaddr } from "../ffi/layout.ts";
 import * as sys from "../ffi/syscalls.ts";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { closeNow, expectNoLeak, outcome, own } from "./support/descriptors.ts";
+import { temporaryFolder } from "./support/folders.ts";
 import { expectNoProcesses, type ServerProcess, start, startServer, until } from "./support/processes.ts";
 import { type Random, randomBytes, seededRandom } from "./support/random.ts";
 import { addressOf, bytes, ready, reset, tcpListener, tcpSocket, text } from "./support/sockets.ts";
@@ -22,14 +20,12 @@ expectNoProcesses();
 
 let random: Random;
 let block: Uint8Array<ArrayBuffer>;
-let folder: string;
+const inFolder = temporaryFolder();
 
 beforeAll(() => {
   random = seededRandom("relay.test.ts");
   block = randomBytes(random, 16 * MIB);
-  folder = mkdtempSync(join(tmpdir(), "spillway-relay-"));
 });
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 function stream(byteCount: number): Uint8Array {
   const from = random(block.byteLength - byteCount);
@@ -82,7 +78,7 @@ describe.each(["level", "edge"])("relay, %s-triggered", (trigger) => {
     "100 clients get back 1 MiB each from an echo server behind it, by %s",
     async (transport) => {
       const place = (name: string) =>
-        transport === "tcp" ? ["--port", "0"] : ["--path", join(folder, `${name}-${trigger}.sock`)];
+        transport === "tcp" ? ["--port", "0"] : ["--path", inFolder(`${name}-${trigger}.sock`)];
       const echo = await startServer("examples/echo.ts", place("echo"));
       const target = echo.announcement.replace(/^listening on (tcp|unix):\/\//, "");
       const relay = await startServer(RELAY, [...place("relay"), "--target", target, ...flags]);
@@ -94,9 +90,9 @@ describe.each(["level", "edge"])("relay, %s-triggered", (trigger) => {
   );
 
   test("a client that sends without reading is held back, and gets all when it reads", async () => {
-    const path = join(folder, `held-${trigger}.sock`);
+    const path = inFolder(`held-${trigger}.sock`);
     const echo = await startServer("examples/echo.ts", ["--path", path]);
-    const relayPath = join(folder, `holds-${trigger}.sock`);
+    const relayPath = inFolder(`holds-${trigger}.sock`);
     const relay = await startServer(RELAY, ["--path", relayPath, "--target", path, ...flags]);
     const client = new EchoClient(relay.sockaddr, stream(12 * MIB), { isReading: false });
     const other = new EchoClient(relay.sockaddr, stream(64));
@@ -154,7 +150,7 @@ describe.each(["level", "edge"])("relay, %s-triggered", (trigger) => {
   });
 
   test("a client whose target refuses is reset, the others are not concerned, and a line says why", async () => {
-    const path = join(folder, `late-${trigger}.sock`);
+    const path = inFolder(`late-${trigger}.sock`);
     const relay = await startServer(RELAY, ["--port", "0", "--target", path, ...flags]);
     const early = new EchoClient(relay.sockaddr, bytes(0));
     await drive([early], () => early.isGone, "the reset");
@@ -180,7 +176,7 @@ describe.each(["level", "edge"])("relay, %s-triggered", (trigger) => {
   });
 
   test("SIGTERM ends it while a target does not answer", async () => {
-    const path = join(folder, `full-${trigger}.sock`);
+    const path = inFolder(`full-${trigger}.sock`);
     const sockaddr = encodeSockaddr({ family: "unix", path: bytes(path) });
     const [listener, filler] = [0, 0].map(() => own(sys.socket(1, SOCK.stream | SOCK.nonblock | SOCK.cloexec, 0)));
     expect([sys.bind(listener!, sockaddr), sys.listen(listener!, 0), sys.connect(filler!, sockaddr)]).toEqual([

@@ -1,13 +1,11 @@
 /** A server beside everything else that its runtime does: under load, and idle. */
-import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
+import { temporaryFolder } from "./support/folders.ts";
 import { expectNoProcesses, type ServerProcess, startServer, TICKS_PER_SECOND } from "./support/processes.ts";
 import { needsProgram } from "./support/programs.ts";
 import { bytes } from "./support/sockets.ts";
@@ -22,11 +20,7 @@ vi.setConfig({ testTimeout: 60_000 });
 expectNoLeak();
 expectNoProcesses();
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), "spillway-runtime-"));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const inFolder = temporaryFolder();
 
 async function endsWell(server: ServerProcess): Promise<void> {
   server.kill("SIGTERM");
@@ -66,7 +60,7 @@ describe.each(TRIGGERS)("run(), %s-triggered", (trigger) => {
 describe.skipIf(needsProgram("strace"))("run(), idle", () => {
   test("for 10 seconds, it uses under 1 % of a CPU and calls epoll_wait fewer than 5 times", async () => {
     const servers = await Promise.all(TRIGGERS.map(async (trigger) => {
-      const file = join(folder, trigger);
+      const file = inFolder(trigger);
       const server = await startServer(SHARED_THREAD, [trigger], {
         under: tracedBy(file, ["epoll_wait", "epoll_pwait"]),
       });
