@@ -17,6 +17,17 @@ export function killAll(): void {
   for (const child of running) child.kill();
 }
 
+/** Does `work`; if it throws, what it has started and not ended is killed, or it would keep this process. */
+export async function allOrNothing(work: () => Promise<void>): Promise<void> {
+  const before = new Set(running);
+  try {
+    await work();
+  } catch (error) {
+    for (const child of running) if (!before.has(child)) await child[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
 /** A process that talks in lines. */
 export class Child {
   /** What it has said on standard error. */

@@ -1,4 +1,5 @@
 import process from "node:process";
+import { allOrNothing } from "./child.ts";
 import type { Entry, Figures } from "./results.ts";
 
 /** Somebody who is measured again and again. */
@@ -44,7 +45,8 @@ const progress = new Progress();
 
 /**
  * Measures contestants in turn, round after round, so that a slow minute of the machine hits all of them. `start` makes a
- * subject of one; what it or a round throws is the end of that one, and nothing else.
+ * subject of one; what it or a round throws is the end of that one, with the processes that it or the round has started,
+ * and nothing else.
  */
 export async function inTurn<C extends { readonly name: string; readonly own?: string }, T extends Figures>(
   name: string,
@@ -80,7 +82,7 @@ export async function inTurn<C extends { readonly name: string; readonly own?: s
 async function attempt(entry: Entry<Figures>, measure: () => Promise<void>): Promise<void> {
   if (entry.failure !== undefined) return;
   try {
-    await measure();
+    await allOrNothing(measure);
   } catch (error) {
     entry.failure = (error as Error).message;
   }

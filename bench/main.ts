@@ -68,13 +68,8 @@ async function run(workload: Workload): Promise<WorkloadResult> {
     rounds,
     async (contestant, entry) => {
       const server = await MeasuredServer.start(contestant, workload.server, generator, plan);
-      try {
-        entry.syscalls = await server.warm(FIRST_SHARE * plan.ms, hasStrace);
-        return server;
-      } catch (error) {
-        await server[Symbol.asyncDispose](); // or it would outlive its workload, and keep this process
-        throw error;
-      }
+      entry.syscalls = await server.warm(FIRST_SHARE * plan.ms, hasStrace);
+      return server;
     },
   );
   return { ...described, entries };

@@ -30,13 +30,8 @@ export class MeasuredServer implements Subject<Round> {
   /** Starts it, and waits until it listens. */
   static async start(contestant: Contestant, mode: ServerMode, generator: Generator, plan: LoadPlan) {
     const server = new MeasuredServer(new Child(contestant.command(mode, plan.total)), generator, plan);
-    try {
-      server.#port = Number(await server.#child.line());
-      server.#descriptors = server.#child.descriptors;
-    } catch (error) {
-      await server[Symbol.asyncDispose]();
-      throw error;
-    }
+    server.#port = Number(await server.#child.line());
+    server.#descriptors = server.#child.descriptors;
     return server;
   }
 

@@ -64,13 +64,8 @@ function redis(name: string, pipelined: number, perSecond: number): Section {
       const requests = Math.ceil(perSecond * roundMs / 1000);
       const entries = await inTurn(name, chosen(CONTESTANTS), rounds, async (contestant) => {
         const subject = new RedisSubject(await contestant.start(), pipelined, requests);
-        try {
-          await subject.round(); // to warm up
-          return subject;
-        } catch (error) {
-          await subject[Symbol.asyncDispose]();
-          throw error;
-        }
+        await subject.round(); // to warm up
+        return subject;
       });
       return { name, title, figures, entries };
     },

@@ -6,7 +6,8 @@ import { expect, test, vi } from "vitest";
 import { SMALLEST_OBJECT_BYTES } from "../bench/allocations.ts";
 import { Child, output } from "../bench/child.ts";
 import { chartOf } from "../bench/chart.ts";
-import { cpuMicros, type Entry, type Results } from "../bench/results.ts";
+import { inTurn, type Subject } from "../bench/in_turn.ts";
+import { cpuMicros, type Entry, type Figures, type Results } from "../bench/results.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
 import { expectNoProcesses, start } from "./support/processes.ts";
@@ -192,6 +193,31 @@ test("bench waits only so long for what a program has to say", async () => {
   await expect(failed.line()).rejects.toThrow("no such thing");
   await expect(output(["sh", "-c", "echo so >&2; exit 3"])).rejects.toThrow("sh ended with 3: so");
   expect(await output(["sh", "-c", "echo one; echo two"])).toEqual(["one", "two"]);
+});
+
+test("bench ends what a contestant has started when that, or a round, fails", async () => {
+  const processes = new Map<string, Child>();
+  const begin = (name: string) => processes.set(name, new Child(["sleep", "60"])).get(name)!;
+  const running = () => [...processes].filter(([, { pid }]) => existsSync(`/proc/${pid}`)).map(([name]) => name);
+  const contestants = [{ name: "starts" }, { name: "fails to start" }, { name: "fails later" }, { name: "looks" }];
+  let seen: string[] = [];
+  const entries = await inTurn("processes", contestants, 1, async ({ name }): Promise<Subject<Figures>> => {
+    const server = begin(name);
+    if (name === "fails to start") await server.line(20);
+    return {
+      complaint: "",
+      async round() {
+        if (name === "fails later") await begin("clients").line(20);
+        if (name === "looks") seen = running();
+        return {};
+      },
+      [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+    };
+  });
+  const late = "it has not answered within 0.02 s; it said: nothing";
+  expect(entries.map(({ failure }) => failure)).toEqual([undefined, late, late, undefined]);
+  expect(seen).toEqual(["starts", "fails later", "looks"]);
+  expect(running()).toEqual([]);
 });
 
 test("bench names what there is when it is asked for something else", async () => {
