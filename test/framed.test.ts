@@ -3,7 +3,7 @@ import { describe, expect, test, vi } from "vitest";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { concat } from "./support/framers.ts";
-import { expectNoProcesses, type ServerProcess, start, startServer } from "./support/processes.ts";
+import { endsWell, expectNoProcesses, start, startServer } from "./support/processes.ts";
 import { randomBytes, seededRandom } from "./support/random.ts";
 import { bytes } from "./support/sockets.ts";
 
@@ -27,12 +27,6 @@ function frame(length: number): Uint8Array {
 function stream(count: number): Uint8Array {
   const length = () => random([1, 10, 1_000, MAX_FRAME_BYTES + 1][random(4)]!);
   return concat(...Array.from({ length: count }, () => frame(length())), frame(MAX_FRAME_BYTES));
-}
-
-async function endsWell(server: ServerProcess): Promise<void> {
-  server.kill("SIGTERM");
-  expect(await server.end()).toEqual({ code: 0, signal: null });
-  expect([server.stderr, server.lines]).toEqual(["", [server.announcement]]);
 }
 
 describe.each(["level", "edge"])("framed, %s-triggered", (trigger) => {

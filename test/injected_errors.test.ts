@@ -7,7 +7,7 @@ import { describe, expect, test, vi } from "vitest";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
-import { expectNoProcesses, type ServerProcess, startServer, type TestProcess } from "./support/processes.ts";
+import { ends, expectNoProcesses, type ServerProcess, startServer, type TestProcess } from "./support/processes.ts";
 import { needsProgram } from "./support/programs.ts";
 import { bytes } from "./support/sockets.ts";
 import { detach, injectInto, readTrace } from "./support/trace.ts";
@@ -118,10 +118,7 @@ describe.skipIf(needsProgram("strace")).each(["level", "edge"])("accept4 that fa
     await areServing(scenes, "answers once accept4 succeeds");
     for (const client of waiting) client.close();
 
-    for (const { server } of scenes) {
-      server.kill("SIGTERM");
-      expect(await server.end()).toEqual({ code: 0, signal: null });
-    }
+    for (const { server } of scenes) await ends(server);
     const lines = scenes.map(({ errno, server }) => [errno, ...server.stderr.split("\n").slice(0, -1)]);
     expect(lines.filter(([, ...said]) => said.length > LINES_PER_MINUTE)).toEqual([]);
     expect(lines.flatMap(([, ...said]) => said.filter((line) => !/^spillway: overload on tcp:/.test(line)))).toEqual(

@@ -7,7 +7,6 @@ import {
   close,
   complaints,
   connect,
-  ends,
   hasNobody,
   isServed,
   isServing,
@@ -16,7 +15,7 @@ import {
   SETTLING_MS,
   startOverloaded,
 } from "./support/overloaded.ts";
-import { expectNoProcesses } from "./support/processes.ts";
+import { ends, expectNoProcesses } from "./support/processes.ts";
 import { addressOf, bytes, tcpListener } from "./support/sockets.ts";
 
 const PING = bytes("ping");

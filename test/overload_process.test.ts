@@ -9,7 +9,6 @@ import {
   areServed,
   close,
   connect,
-  ends,
   isServed,
   isServing,
   leave,
@@ -20,7 +19,7 @@ import {
   SETTLING_MS,
   startOverloaded,
 } from "./support/overloaded.ts";
-import { expectNoProcesses, type ServerProcess, startProgram, startServer, until } from "./support/processes.ts";
+import { ends, expectNoProcesses, type ServerProcess, startProgram, startServer, until } from "./support/processes.ts";
 import { needsProgram } from "./support/programs.ts";
 import { RUNTIME, scriptOutput } from "./support/scripts.ts";
 import { bytes } from "./support/sockets.ts";

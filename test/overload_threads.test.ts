@@ -9,7 +9,6 @@ import {
   close,
   complaints,
   connect,
-  ends,
   isServed,
   isServing,
   kinds,
@@ -20,7 +19,7 @@ import {
   settled,
   SETTLING_MS,
 } from "./support/overloaded.ts";
-import { expectNoProcesses, type ServerProcess, start } from "./support/processes.ts";
+import { ends, expectNoProcesses, type ServerProcess, start } from "./support/processes.ts";
 
 /** What our servers open. */
 const KINDS = ["socket", "anon_inode:[eventpoll]", "anon_inode:[eventfd]", "/dev/null"];

@@ -1,6 +1,13 @@
 /** examples/redis.ts as its users run it: its tools, slow readers, expiry. */
 import { describe, expect, test, vi } from "vitest";
-import { expectNoProcesses, type ServerProcess, start, startProgram, startServer } from "./support/processes.ts";
+import {
+  endsWell,
+  expectNoProcesses,
+  type ServerProcess,
+  start,
+  startProgram,
+  startServer,
+} from "./support/processes.ts";
 import { needsProgram } from "./support/programs.ts";
 import { RedisClient, request } from "./support/redis.ts";
 
@@ -16,11 +23,10 @@ const listen = (...args: string[]) => startServer(REDIS, ["--port", "0", ...args
 const client = ({ port }: ServerProcess) => new RedisClient({ host: "127.0.0.1", port });
 const bulk = (text: string) => `$${text.length}\r\n${text}\r\n`;
 
-async function endsWell(server: ServerProcess, ...clients: RedisClient[]): Promise<void> {
+/** The clients, and then the server. */
+async function allEnd(server: ServerProcess, ...clients: RedisClient[]): Promise<void> {
   for (const one of clients) await one.close();
-  server.kill("SIGTERM");
-  expect(await server.end()).toEqual({ code: 0, signal: null });
-  expect([server.stderr, server.lines]).toEqual(["", [server.announcement]]);
+  await endsWell(server);
 }
 
 /** What `program` prints, once it has ended well. */
@@ -39,7 +45,7 @@ describe.each(["level", "edge"])("redis, %s-triggered", (trigger) => {
     const replies = await one.replies(20_000);
     expect(replies.slice(0, 10_000).every(({ raw }) => raw === "+OK\r\n")).toBe(true);
     expect(replies.slice(10_000).map(({ raw }) => raw)).toEqual(Array.from({ length: 10_000 }, (_, i) => bulk(`${i}`)));
-    await endsWell(server, one);
+    await allEnd(server, one);
   });
 
   test("does not read from a client that takes no replies, and goes on when it does", async () => {
@@ -61,7 +67,7 @@ describe.each(["level", "edge"])("redis, %s-triggered", (trigger) => {
     one.socket.resume();
     const replies = await one.replies(64);
     expect(replies.every(({ raw }) => raw === bulk(value))).toBe(true);
-    await endsWell(server, one, other);
+    await allEnd(server, one, other);
   });
 });
 
@@ -124,7 +130,7 @@ describe("redis, channels", () => {
       `>3\r\n${bulk("message")}${bulk("news")}${bulk("mine")}`,
       ":2\r\n",
     ]);
-    await endsWell(server, two, three, publisher);
+    await allEnd(server, two, three, publisher);
   });
 
   test("a subscriber of protocol 2 may do little else until it has unsubscribed", async () => {
@@ -136,7 +142,7 @@ describe("redis, channels", () => {
     expect(await one.ask("UNSUBSCRIBE")).toBe(`*3\r\n${bulk("unsubscribe")}${bulk("news")}:0\r\n`);
     expect(await one.ask("UNSUBSCRIBE")).toBe(`*3\r\n${bulk("unsubscribe")}$-1\r\n:0\r\n`);
     expect(await one.ask("GET", "a")).toBe("$-1\r\n");
-    await endsWell(server, one);
+    await allEnd(server, one);
   });
 
   test("a subscriber that does not read is cut off, and the others hear everything", async () => {
@@ -155,7 +161,7 @@ describe("redis, channels", () => {
     slow.socket.resume();
     await slow.toTheEnd();
     expect(await publisher.ask("PING")).toBe("+PONG\r\n");
-    await endsWell(server, other, publisher);
+    await allEnd(server, other, publisher);
   });
 });
 
@@ -170,7 +176,7 @@ describe("redis, expiry", () => {
     expect(await one.ask("TTL", "a")).toBe(":-2\r\n");
     expect(await one.ask("LPUSH", "a", "x")).toBe(":1\r\n");
     expect(await one.ask("PTTL", "a")).toBe(":-1\r\n");
-    await endsWell(server, one);
+    await allEnd(server, one);
   });
 
   test("keys that nobody asks for are deleted too, and the others stay", async () => {
@@ -181,7 +187,7 @@ describe("redis, expiry", () => {
     await one.replies(5_000);
     let size = "";
     while ((size = await one.ask("DBSIZE")) !== ":2500\r\n") expect(Number(size.slice(1))).toBeGreaterThan(2_500);
-    await endsWell(server, one);
+    await allEnd(server, one);
   });
 });
 

@@ -2,7 +2,7 @@
 import { Redis } from "ioredis";
 import { Buffer } from "node:buffer";
 import { expect, test, vi } from "vitest";
-import { expectNoProcesses, startServer } from "./support/processes.ts";
+import { endsWell, expectNoProcesses, startServer } from "./support/processes.ts";
 
 vi.setConfig({ testTimeout: 60_000 });
 expectNoProcesses();
@@ -32,7 +32,5 @@ test("ioredis works with it unchanged", async () => {
   expect(await redis.publish("news", "hello")).toBe(1);
   expect(await heard).toEqual(["news", "hello"]);
   expect([await subscriber.quit(), await redis.quit()]).toEqual(["OK", "OK"]);
-  server.kill("SIGTERM");
-  expect(await server.end()).toEqual({ code: 0, signal: null });
-  expect(server.stderr).toBe("");
+  await endsWell(server);
 });

@@ -6,7 +6,7 @@ import * as sys from "../ffi/syscalls.ts";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { closeNow, expectNoLeak, outcome, own } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
-import { expectNoProcesses, type ServerProcess, start, startServer, until } from "./support/processes.ts";
+import { endsWell, expectNoProcesses, type ServerProcess, start, startServer, until } from "./support/processes.ts";
 import { type Random, randomBytes, seededRandom } from "./support/random.ts";
 import { addressOf, bytes, ready, reset, tcpListener, tcpSocket, text } from "./support/sockets.ts";
 
@@ -33,13 +33,6 @@ function stream(byteCount: number): Uint8Array {
 }
 
 const pieceBytes = () => 1 + random(random(8) === 0 ? 100_000 : 2_000);
-
-async function endsWell(server: ServerProcess, said: RegExp = /^$/): Promise<void> {
-  server.kill("SIGTERM");
-  expect(await server.end()).toEqual({ code: 0, signal: null });
-  expect(server.stderr).toMatch(said);
-  expect(server.lines).toEqual([server.announcement]);
-}
 
 /** Both ends of a relayed connection, which are the test's: what one sends, the other receives. */
 interface Ends {

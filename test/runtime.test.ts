@@ -6,7 +6,7 @@ import { describe, expect, test, vi } from "vitest";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
-import { expectNoProcesses, type ServerProcess, startServer, TICKS_PER_SECOND } from "./support/processes.ts";
+import { ends, expectNoProcesses, startServer, TICKS_PER_SECOND } from "./support/processes.ts";
 import { needsProgram } from "./support/programs.ts";
 import { bytes } from "./support/sockets.ts";
 import { readTrace, tracedBy } from "./support/trace.ts";
@@ -21,12 +21,6 @@ expectNoLeak();
 expectNoProcesses();
 
 const inFolder = temporaryFolder();
-
-async function endsWell(server: ServerProcess): Promise<void> {
-  server.kill("SIGTERM");
-  expect(await server.end()).toEqual({ code: 0, signal: null });
-  expect(server.stderr).toBe("");
-}
 
 describe.each(TRIGGERS)("run(), %s-triggered", (trigger) => {
   test("under load, the runtime's timers fire, its fetch ends and promises settle", async () => {
@@ -49,7 +43,8 @@ describe.each(TRIGGERS)("run(), %s-triggered", (trigger) => {
       expect(ticks[1]).toBeGreaterThan(0);
       expect(fetched[1]).toBeGreaterThan(0);
       await allAnswered(clients, "the last answers");
-      await endsWell(server);
+      await ends(server);
+      expect(server.stderr).toBe("");
     } finally {
       http.closeAllConnections();
       await new Promise((resolve) => http.close(resolve));
@@ -86,6 +81,9 @@ describe.skipIf(needsProgram("strace"))("run(), idle", () => {
     }
     for (const client of clients) client.ask(bytes("pong"));
     await allAnswered(clients, "answers after the idle time");
-    for (const { server } of servers) await endsWell(server);
+    for (const { server } of servers) {
+      await ends(server);
+      expect(server.stderr).toBe("");
+    }
   });
 });

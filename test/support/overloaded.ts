@@ -1,6 +1,5 @@
 /** Servers in processes of their own that are overloaded, and clients who find no room. */
 import { readdirSync, readlinkSync } from "node:fs";
-import { expect } from "vitest";
 import type { AcceptCounters, OverloadEvent, ServerOptions } from "../../mod.ts";
 import { allAnswered, drive, EchoClient } from "./clients.ts";
 import { type ServerProcess, startServer, until } from "./processes.ts";
@@ -95,13 +94,6 @@ export async function isServing(server: ServerProcess): Promise<void> {
   const next = connect(server, 1);
   await allAnswered(next, "the next client's answer");
   close(next);
-}
-
-/** Still there, and ends as it should. */
-export async function ends(server: ServerProcess): Promise<void> {
-  expect(server.exit).toBeUndefined();
-  server.kill("SIGTERM");
-  expect(await server.end()).toEqual({ code: 0, signal: null });
 }
 
 /** `counters` but those that are zero. */

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { afterEach } from "vitest";
+import { afterEach, expect } from "vitest";
 import { encodeSockaddr } from "../../ffi/layout.ts";
 import { RUNTIME } from "./scripts.ts";
 import { loopback } from "./sockets.ts";
@@ -181,6 +181,24 @@ export function startProgram(program: string, args: readonly string[]): TestProc
   const child = new TestProcess(program, args);
   running.add(child);
   return child;
+}
+
+/** Still there, and ends as it should when its user ends it. */
+export async function ends(server: ServerProcess, signal: "SIGTERM" | "SIGINT" = "SIGTERM"): Promise<void> {
+  expect(server.exit).toBeUndefined();
+  server.kill(signal);
+  expect(await server.end()).toEqual({ code: 0, signal: null });
+}
+
+/** {@linkcode ends}, and has announced where it listens, and complained of nothing but what `said` matches. */
+export async function endsWell(
+  server: ServerProcess,
+  said: RegExp = /^$/,
+  signal?: "SIGTERM" | "SIGINT",
+): Promise<void> {
+  await ends(server, signal);
+  expect(server.stderr).toMatch(said);
+  expect(server.lines).toEqual([server.announcement]);
 }
 
 /** Waits for `condition`; throws if it is not met in time. */
