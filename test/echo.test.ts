@@ -1,6 +1,6 @@
 /** examples/echo.ts as its users run it: a process of its own, with clients from outside. */
 import { existsSync, readFileSync } from "node:fs";
-import { beforeAll, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
@@ -14,7 +14,7 @@ import {
   until,
 } from "./support/processes.ts";
 import { needsProgram } from "./support/programs.ts";
-import { type Random, randomBytes, seededRandom } from "./support/random.ts";
+import { randomStreams } from "./support/random.ts";
 import { bytes } from "./support/sockets.ts";
 
 const ECHO = "examples/echo.ts";
@@ -28,23 +28,8 @@ vi.setConfig({ testTimeout: 60_000 });
 expectNoLeak();
 expectNoProcesses();
 
-let random: Random;
-/** What streams are cut from. */
-let block: Uint8Array<ArrayBuffer>;
 const inFolder = temporaryFolder();
-
-beforeAll(() => {
-  random = seededRandom("echo.test.ts");
-  block = randomBytes(random, 12 * MIB);
-});
-
-/** Random bytes, different ones at each call. */
-function stream(byteCount: number): Uint8Array {
-  const from = random(block.byteLength - byteCount);
-  return block.subarray(from, from + byteCount);
-}
-
-const pieceBytes = () => 1 + random(random(8) === 0 ? 100_000 : 2_000);
+const { stream, pieceBytes } = randomStreams("echo.test.ts");
 
 function clients(count: number, server: ServerProcess, byteCount: number): EchoClient[] {
   return Array.from({ length: count }, () => new EchoClient(server.sockaddr, stream(byteCount), { pieceBytes }));

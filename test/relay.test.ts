@@ -1,5 +1,5 @@
 /** examples/relay.ts as its users run it: a process of its own, between clients and targets from outside. */
-import { beforeAll, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { MSG, POLL, SHUT, SOCK } from "../ffi/constants.ts";
 import { encodeSockaddr } from "../ffi/layout.ts";
 import * as sys from "../ffi/syscalls.ts";
@@ -7,7 +7,7 @@ import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { closeNow, expectNoLeak, outcome, own } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
 import { endsWell, expectNoProcesses, type ServerProcess, start, startServer, until } from "./support/processes.ts";
-import { type Random, randomBytes, seededRandom } from "./support/random.ts";
+import { randomStreams } from "./support/random.ts";
 import { addressOf, bytes, ready, reset, tcpListener, tcpSocket, text } from "./support/sockets.ts";
 
 const RELAY = "examples/relay.ts";
@@ -18,21 +18,8 @@ vi.setConfig({ testTimeout: 60_000 });
 expectNoLeak();
 expectNoProcesses();
 
-let random: Random;
-let block: Uint8Array<ArrayBuffer>;
 const inFolder = temporaryFolder();
-
-beforeAll(() => {
-  random = seededRandom("relay.test.ts");
-  block = randomBytes(random, 16 * MIB);
-});
-
-function stream(byteCount: number): Uint8Array {
-  const from = random(block.byteLength - byteCount);
-  return block.subarray(from, from + byteCount);
-}
-
-const pieceBytes = () => 1 + random(random(8) === 0 ? 100_000 : 2_000);
+const { stream, pieceBytes } = randomStreams("relay.test.ts");
 
 /** Both ends of a relayed connection, which are the test's: what one sends, the other receives. */
 interface Ends {
