@@ -2,9 +2,10 @@
 import { readdirSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test, vi } from "vitest";
-import { allAnswered, drive, EchoClient, summary } from "./support/clients.ts";
+import { allAnswered, drive, type EchoClient, summary } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
+import { areServed, close, connect, isServed, isServing, limited, settled, SETTLING_MS } from "./support/overloaded.ts";
 import {
   endsWell,
   expectNoProcesses,
@@ -15,18 +16,13 @@ import {
   until,
 } from "./support/processes.ts";
 import { needsProgram } from "./support/programs.ts";
-import { RUNTIME } from "./support/scripts.ts";
-import { bytes } from "./support/sockets.ts";
 import { type Call, readTrace, tracedBy } from "./support/trace.ts";
 
 const ECHO = "examples/echo.ts";
 const CLIENTS = 150;
+const LIMIT = 64;
 /** No flood of them on standard error. */
 const FEW_LINES = /^(.*\n){0,8}$/;
-const LIMIT = 64;
-const PING = bytes("ping");
-/** How long after its start Deno is left two more descriptors: until it has opened them. See ffi/deno.ts. */
-const SETTLING_MS = RUNTIME === "deno" ? 1_000 : 0;
 
 // Above the deadlines within, which say what did not happen.
 vi.setConfig({ testTimeout: 60_000 });
@@ -35,34 +31,21 @@ expectNoProcesses();
 
 const inFolder = temporaryFolder();
 
-const limited = (limit: number) => ["prlimit", `--nofile=${limit}:${limit}`];
-
 /** Connects clients at once, each of which sends a ping and holds, until every one is answered or refused. */
 async function flood(server: ServerProcess): Promise<{ answered: EchoClient[]; refused: EchoClient[] }> {
-  const clients = Array.from({ length: CLIENTS }, () => new EchoClient(server.sockaddr, PING));
-  await drive(clients, () => clients.every((client) => client.isAnswered || client.isGone), "each answered or refused");
-  const answered = clients.filter((client) => client.isAnswered && client.state === "open");
-  const refused = clients.filter((client) => !answered.includes(client));
+  const { served: answered, refused } = await settled(connect(server, CLIENTS));
   // By the server, with FIN or RST; not by a listener that is gone, and not after an answer.
   expect(refused.filter(({ state, received }) => (state !== "ended" && state !== "reset") || received > 0)).toEqual([]);
   expect(answered.length, "clients answered").toBeGreaterThan(0);
   expect(refused.length, "clients refused").toBeGreaterThan(0);
-  for (const client of refused) client.close();
+  close(refused);
   return { answered, refused };
-}
-
-/** Those that are served still are. */
-async function areServed(clients: readonly EchoClient[]): Promise<void> {
-  for (const client of clients) client.ask(PING);
-  await allAnswered(clients, "answers to those who hold");
 }
 
 /** All leave, and the next client is served at its first attempt. */
 async function leave(server: ServerProcess, clients: readonly EchoClient[]): Promise<void> {
-  for (const client of clients) client.close();
-  const next = new EchoClient(server.sockaddr, PING);
-  await allAnswered([next], "the next client's answer");
-  next.close();
+  close(clients);
+  await isServing(server);
 }
 
 /** The share of one CPU that a process uses in three seconds, in percent. */
@@ -76,6 +59,17 @@ async function cpuPercent(server: ServerProcess): Promise<number> {
 /** Descriptors that count against `limit`: those with smaller numbers. */
 function used(server: ServerProcess, limit: number): number {
   return readdirSync(`/proc/${server.pid}/fd`).filter((name) => Number(name) < limit).length;
+}
+
+/** Clients that come one by one until no descriptor is left. */
+async function fill(server: ServerProcess): Promise<EchoClient[]> {
+  const clients: EchoClient[] = [];
+  while (used(server, LIMIT) < LIMIT) {
+    const next = connect(server, 1);
+    clients.push(...next);
+    await allAnswered(next, "one more client's answer");
+  }
+  return clients;
 }
 
 describe.each(["level", "edge"])("a server with 64 descriptors, %s-triggered", (trigger) => {
@@ -190,12 +184,7 @@ describe.each(["level", "edge"])("a server with 64 descriptors, %s-triggered", (
 
     test("a table that the last client exactly filled is no overload: the reserve stays, and the CPU idle", async () => {
       const { server, accepts } = await startTraced();
-      const clients: EchoClient[] = [];
-      while (used(server, LIMIT) < LIMIT) {
-        const client = new EchoClient(server.sockaddr, PING);
-        clients.push(client);
-        await allAnswered([client], "one more client's answer");
-      }
+      const clients = await fill(server);
       await until(() => count(accepts(), isFull) > 0, "EMFILE");
       const percent = await cpuPercent(server);
       const calls = accepts();
@@ -213,15 +202,10 @@ describe.each(["level", "edge"])("a server with 64 descriptors, %s-triggered", (
 
     test("without a reserve it pauses, backs off, and serves who waits when a client leaves", async () => {
       const { server, accepts } = await startTraced("--reserve", "0");
-      const clients: EchoClient[] = [];
-      const answered = () => clients.filter((client) => client.isAnswered && client.state === "open");
-      while (used(server, LIMIT) < LIMIT) {
-        const client = new EchoClient(server.sockaddr, PING);
-        clients.push(client);
-        await allAnswered([client], "one more client's answer");
-      }
+      const clients = await fill(server);
+      const answered = () => clients.filter(isServed);
       // Nobody can be refused any more: they wait.
-      const waiting = Array.from({ length: 20 }, () => new EchoClient(server.sockaddr, PING));
+      const waiting = connect(server, 20);
       clients.push(...waiting);
       await drive(clients, () => waiting.every(({ sent }) => sent > 0), "clients that wait");
       const before = count(accepts(), isFull);
@@ -247,7 +231,7 @@ describe.each(["level", "edge"])("a server with 64 descriptors, %s-triggered", (
         return /^epoll_p?wait$/.test(name) && Number.parseInt(args) === loopFd && result === 0;
       })).toBe(0);
       expect(clients.filter(({ isGone }) => isGone).length, "clients refused").toBe(0);
-      for (const client of answered()) client.close();
+      close(answered());
       await allAnswered(waiting.filter(({ state }) => state !== "closed"), "the rest of those who waited");
       await leave(server, clients);
       await endsWell(server, FEW_LINES);
