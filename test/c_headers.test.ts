@@ -1,13 +1,13 @@
 /** Numbers and layouts of ffi/ against the C compiler's headers. Skipped where there is no compiler, in CI too. */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import * as constants from "../ffi/constants.ts";
 import { ERRNO } from "../ffi/errno.ts";
 import { EPOLL_EVENT, IOV_MAX, RLIMIT_BYTES, SOCKADDR_MAX_BYTES, UNIX_PATH_MAX_BYTES } from "../ffi/layout.ts";
+import { temporaryFolder } from "./support/folders.ts";
 import { hasProgram } from "./support/programs.ts";
 
 const HEADERS = [
@@ -102,11 +102,7 @@ const hasCompiler = hasProgram("gcc") &&
   );
 
 describe.skipIf(!hasCompiler)("C headers", () => {
-  let folder: string;
-  beforeAll(() => {
-    folder = mkdtempSync(join(tmpdir(), "spillway-"));
-  });
-  afterAll(() => rmSync(folder, { recursive: true }));
+  const inFolder = temporaryFolder();
 
   const includes = ["#define _GNU_SOURCE", ...HEADERS.map((header) => `#include <${header}>`)].join("\n");
 
@@ -115,10 +111,10 @@ describe.skipIf(!hasCompiler)("C headers", () => {
     const lines = Object.keys(expected).map((name) =>
       `printf("%s\\t%u\\n", ${JSON.stringify(name)}, (unsigned)(${name}));`
     );
-    const source = join(folder, "numbers.c");
+    const source = inFolder("numbers.c");
     writeFileSync(source, `${includes}\nint main(void) {\n${lines.join("\n")}\n}\n`);
-    execFileSync("gcc", ["-w", "-o", join(folder, "numbers"), source]);
-    const printed = execFileSync(join(folder, "numbers"), { encoding: "utf8" }).trim().split("\n");
+    execFileSync("gcc", ["-w", "-o", inFolder("numbers"), source]);
+    const printed = execFileSync(inFolder("numbers"), { encoding: "utf8" }).trim().split("\n");
     const found = Object.fromEntries(
       printed.map((line) => line.split("\t")).map(([name, value]) => [name, Number(value)]),
     );
@@ -126,7 +122,7 @@ describe.skipIf(!hasCompiler)("C headers", () => {
   });
 
   test("errno.ts knows every errno of errno.h", () => {
-    const source = join(folder, "errno.c");
+    const source = inFolder("errno.c");
     writeFileSync(source, "#include <errno.h>\n");
     const macros = execFileSync("gcc", ["-dM", "-E", source], { encoding: "utf8" });
     const names = [...macros.matchAll(/^#define (E[A-Z0-9]+) \d+$/gm)].map(([, name]) => name!);

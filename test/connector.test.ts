@@ -1,6 +1,5 @@
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { networkInterfaces, tmpdir } from "node:os";
-import { join } from "node:path";
+import { existsSync } from "node:fs";
+import { networkInterfaces } from "node:os";
 import process from "node:process";
 import { describe, expect, test } from "vitest";
 import { AF, F, O, SO, SOCK, SOL, TCP } from "../ffi/constants.ts";
@@ -13,6 +12,7 @@ import { connect, ConnectError, type ConnectOptions, interleave } from "../src/c
 import { EventLoop } from "../src/loop.ts";
 import { closeNow, expectNoLeak, openDescriptors, own, withFree } from "./support/descriptors.ts";
 import { FakeNetwork, TestSignal } from "./support/fake_network.ts";
+import { newPath } from "./support/folders.ts";
 import { ManualHost } from "./support/hosts.ts";
 import { failure, kernelWith } from "./support/kernel.ts";
 import { addressOf, bytes, connectTo, ready, tcpListener, tcpSocket } from "./support/sockets.ts";
@@ -181,16 +181,12 @@ describe("connect()", () => {
 
   test("over a Unix socket: a path, and an abstract name", () =>
     scene({}, async ({ connect }) => {
-      const folder = mkdtempSync(join(tmpdir(), "spillway-"));
-      try {
-        for (const path of [join(folder, "a.sock"), abstractPath()]) {
-          listenerAt({ family: "unix", path: bytes(path) });
-          const { value } = await connect({ path });
-          expect(value!.remoteAddress).toEqual({ transport: "unix", path });
-          expect(existsSync(join(folder, "a.sock"))).toBe(true);
-        }
-      } finally {
-        rmSync(folder, { recursive: true });
+      const file = newPath();
+      for (const path of [file, abstractPath()]) {
+        listenerAt({ family: "unix", path: bytes(path) });
+        const { value } = await connect({ path });
+        expect(value!.remoteAddress).toEqual({ transport: "unix", path });
+        expect(existsSync(file)).toBe(true);
       }
     }));
 

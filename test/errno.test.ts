@@ -1,13 +1,12 @@
 /** errno as data and in words, and what is done about one that cannot be. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import process from "node:process";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { isDoubtful, PLAUSIBLE } from "../ffi/doubt.ts";
 import { ERRNO, type ErrnoName, errnoName, expectValue, SystemError } from "../ffi/errno.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
+import { newPath } from "./support/folders.ts";
 import { needsProgram } from "./support/programs.ts";
 import { scriptOutput } from "./support/scripts.ts";
 
@@ -75,12 +74,6 @@ describe("isDoubtful()", () => {
 });
 
 describe.skipIf(needsProgram("strace"))("an errno that the call cannot have (strace)", { timeout: 30_000 }, () => {
-  let folder: string;
-  beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), "spillway-"));
-  });
-  afterEach(() => rmSync(folder, { recursive: true }));
-
   interface Injection {
     /** In strace's syntax, such as `"recvfrom:error=ENOENT:when=1"`. */
     readonly inject: string;
@@ -90,7 +83,7 @@ describe.skipIf(needsProgram("strace"))("an errno that the call cannot have (str
 
   /** Makes `call` in a process of its own; returns its outcome, and how often the kernel saw it. */
   async function underInjection(call: string, { inject, onPath = false }: Injection) {
-    const [log, path] = [join(folder, "log"), join(folder, "fifo")];
+    const [log, path] = [newPath("log"), newPath("fifo")];
     execFileSync("mkfifo", [path]);
     const name = inject.slice(0, inject.indexOf(":"));
     const under = ["strace", "-f", "-o", log, "-e", `trace=${name}`, "-e", `inject=${inject}`];

@@ -1,9 +1,7 @@
 /** The struct codecs of ffi/layout.ts, against the kernel, and against the C compiler where there is one. */
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { existsSync } from "node:fs";
 import process from "node:process";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { AF, EFD, EPOLL, EPOLL_CTL, F, MSG, POLL, RLIMIT, SO, SOCK, SOL, TCP } from "../ffi/constants.ts";
 import {
   decodeInt,
@@ -27,6 +25,7 @@ import {
 } from "../ffi/layout.ts";
 import * as sys from "../ffi/syscalls.ts";
 import { closeNow, expectNoLeak, outcome, own } from "./support/descriptors.ts";
+import { newPath } from "./support/folders.ts";
 import {
   addressOf,
   bytes,
@@ -40,12 +39,6 @@ import {
 } from "./support/sockets.ts";
 
 expectNoLeak();
-
-function temporaryFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), "spillway-"));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
 
 function roundTrip(fields: SockaddrFields): SockaddrFields {
   const sockaddr = encodeSockaddr(fields);
@@ -114,7 +107,7 @@ describe("encodeSockaddr() and decodeSockaddr()", () => {
   });
 
   test("sockaddr_un: a path ends with its NUL, and the kernel gives it back", () => {
-    const path = bytes(join(temporaryFolder(), "é.sock"));
+    const path = bytes(newPath("é.sock"));
     expect(roundTrip({ family: "unix", path })).toEqual({ family: "unix", path });
     const fd = own(sys.socket(AF.unix, SOCK.stream | SOCK.cloexec, 0));
     expect(sys.bind(fd, encodeSockaddr({ family: "unix", path }))).toBe(0);
@@ -123,8 +116,7 @@ describe("encodeSockaddr() and decodeSockaddr()", () => {
   });
 
   test("sockaddr_un: the longest path fits, and the kernel refuses one byte more", () => {
-    const folder = temporaryFolder();
-    const longest = bytes(`${folder}/`.padEnd(UNIX_PATH_MAX_BYTES, "x"));
+    const longest = bytes(newPath("x").padEnd(UNIX_PATH_MAX_BYTES, "x"));
     const fd = own(sys.socket(AF.unix, SOCK.stream | SOCK.cloexec, 0));
     const tooLong = encodeSockaddr({ family: "unix", path: bytes(`${text(longest)}x`) });
     expect(outcome(sys.bind(fd, tooLong))).toBe("-EINVAL");

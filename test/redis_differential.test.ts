@@ -3,11 +3,10 @@
  * listed in support/redis_commands.ts. REDIS_COMMANDS says how many commands.
  */
 import fc from "fast-check";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname } from "node:path";
 import process from "node:process";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { newPath } from "./support/folders.ts";
 import { expectNoProcesses, startProgram, startServer, until } from "./support/processes.ts";
 import { needsProgram } from "./support/programs.ts";
 import { checkAsync } from "./support/properties.ts";
@@ -22,15 +21,14 @@ const PROGRAM_COMMANDS = 100;
 vi.setConfig({ testTimeout: 60_000 + COMMANDS });
 expectNoProcesses();
 
-let folder: string;
 let ours: RedisClient;
 let theirs: RedisClient;
 
 /** @returns Where they listen. */
 async function startBoth(): Promise<string[]> {
-  const [ourPath, theirPath] = [join(folder, "ours.sock"), join(folder, "theirs.sock")];
+  const [ourPath, theirPath] = [newPath(), newPath()];
   const redis = startProgram("redis-server", [
-    ...["--port", "0", "--unixsocket", theirPath, "--dir", folder],
+    ...["--port", "0", "--unixsocket", theirPath, "--dir", dirname(theirPath)],
     ...["--save", "", "--appendonly", "no", "--databases", "1"],
   ]);
   await startServer("examples/redis.ts", ["--path", ourPath]);
@@ -40,10 +38,8 @@ async function startBoth(): Promise<string[]> {
 }
 
 describe.skipIf(needsProgram("redis-server"))("redis, beside redis-server", () => {
-  beforeEach(() => folder = mkdtempSync(join(tmpdir(), "spillway-redis-")));
   afterEach(async () => {
     await Promise.all([ours.close(), theirs.close()]);
-    rmSync(folder, { recursive: true, force: true });
   });
 
   test("random commands get the same replies, byte for byte", async () => {

@@ -1,10 +1,9 @@
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { existsSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { type Connection, EventLoop, serve, type ServerOptions } from "../mod.ts";
 import { AF, bind, encodeSockaddr, listen, realSyscalls, SOCK, socket } from "../ffi/syscalls.ts";
 import { closeNow, disown, expectNoLeak, own } from "./support/descriptors.ts";
+import { newPath } from "./support/folders.ts";
 import { Client, until } from "./support/net_client.ts";
 import { tcpListener } from "./support/sockets.ts";
 
@@ -66,34 +65,29 @@ describe("serve()", () => {
   });
 
   test("listens on a Unix socket, replaces an abandoned one, and removes it on stop", async () => {
-    const folder = mkdtempSync(join(tmpdir(), "spillway-"));
-    try {
-      const path = join(folder, "echo.sock");
-      const first = serve({ ...ECHO, path });
-      expect(first.url).toBe(`unix://${path}`);
-      expect(() => serve({ ...ECHO, path })).toThrow(/Cannot listen on "unix:.*": bind\(2\) returned EADDRINUSE/);
-      const client = new Client(first);
-      client.socket.end("over unix");
-      await client.over;
-      expect(client.received).toBe("over unix");
-      await first.stop();
-      expect(existsSync(path)).toBe(false);
+    const path = newPath();
+    const first = serve({ ...ECHO, path });
+    expect(first.url).toBe(`unix://${path}`);
+    expect(() => serve({ ...ECHO, path })).toThrow(/Cannot listen on "unix:.*": bind\(2\) returned EADDRINUSE/);
+    const client = new Client(first);
+    client.socket.end("over unix");
+    await client.over;
+    expect(client.received).toBe("over unix");
+    await first.stop();
+    expect(existsSync(path)).toBe(false);
 
-      const abandoned = own(socket(AF.unix, SOCK.stream, 0));
-      const sockaddr = encodeSockaddr({ family: "unix", path: new TextEncoder().encode(path) });
-      expect([bind(abandoned, sockaddr), listen(abandoned, 1)]).toEqual([0, 0]);
-      closeNow(abandoned);
-      expect(existsSync(path)).toBe(true);
-      await using second = serve({ ...ECHO, path });
-      expect(existsSync(path)).toBe(true);
-      await second.stop();
+    const abandoned = own(socket(AF.unix, SOCK.stream, 0));
+    const sockaddr = encodeSockaddr({ family: "unix", path: new TextEncoder().encode(path) });
+    expect([bind(abandoned, sockaddr), listen(abandoned, 1)]).toEqual([0, 0]);
+    closeNow(abandoned);
+    expect(existsSync(path)).toBe(true);
+    await using second = serve({ ...ECHO, path });
+    expect(existsSync(path)).toBe(true);
+    await second.stop();
 
-      writeFileSync(path, "no socket at all");
-      expect(() => serve({ ...ECHO, path })).toThrow(/EADDRINUSE/);
-      expect(existsSync(path)).toBe(true);
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
+    writeFileSync(path, "no socket at all");
+    expect(() => serve({ ...ECHO, path })).toThrow(/EADDRINUSE/);
+    expect(existsSync(path)).toBe(true);
   });
 
   test("adopts a listening descriptor, and refuses one that does not listen", async () => {

@@ -1,24 +1,20 @@
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { existsSync } from "node:fs";
+import { beforeEach, describe, expect, test } from "vitest";
 import { EventLoop, serve, type Server, type ServerOptions } from "../mod.ts";
 import { EPOLL, EPOLL_CTL, SHUT } from "../ffi/constants.ts";
 import { realSyscalls, shutdown } from "../ffi/syscalls.ts";
 import { isListening } from "../src/socket.ts";
 import { closeNow, disown, expectNoLeak } from "./support/descriptors.ts";
+import { newPath } from "./support/folders.ts";
 import { Client, until } from "./support/net_client.ts";
 import { tcpListener } from "./support/sockets.ts";
 
 expectNoLeak();
 
-let folder: string;
 let path: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), "spillway-"));
-  path = join(folder, "x.sock");
+  path = newPath();
 });
-afterEach(() => rmSync(folder, { recursive: true }));
 
 /** An answer to everything: `name`. */
 const says = (name: string): Pick<ServerOptions, "data"> => ({ data: (connection) => void connection.write(name) });

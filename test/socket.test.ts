@@ -1,8 +1,6 @@
 /** src/socket.ts: listeners, against the kernel. */
-import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterEach, describe, expect, test } from "vitest";
+import { existsSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
 import { AF, EFD, F, O, POLL, SOCK, SOL, TCP } from "../ffi/constants.ts";
 import { SystemError } from "../ffi/errno.ts";
 import { decodeInt, encodeInt, encodeSockaddr } from "../ffi/layout.ts";
@@ -18,6 +16,7 @@ import {
   socketError,
 } from "../src/socket.ts";
 import { closeNow, expectNoLeak, outcome, own } from "./support/descriptors.ts";
+import { newPath } from "./support/folders.ts";
 import { failure, kernelWith } from "./support/kernel.ts";
 import {
   bytes,
@@ -35,18 +34,6 @@ expectNoLeak();
 
 const OPTIONS = { backlog: 16, reusePort: false };
 const IPV4: Address = { transport: "tcp", hostname: "127.0.0.1", port: 0 };
-const folders: string[] = [];
-
-afterEach(() => {
-  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
-});
-
-/** A path in a new folder, removed when the test ends. */
-function newPath(name = "x.sock"): string {
-  const folder = mkdtempSync(join(tmpdir(), "spillway-"));
-  folders.push(folder);
-  return join(folder, name);
-}
 
 const unix = (path: string): Address => ({ transport: "unix", path });
 

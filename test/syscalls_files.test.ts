@@ -1,8 +1,6 @@
 /** The calls of ffi/syscalls.ts that are not about sockets: epoll, files, pipes and limits. */
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
 import { EFD, EPOLL, EPOLL_CTL, F, O, POLL, RLIMIT } from "../ffi/constants.ts";
 import { epollEventLayout, PollSet, type Rlimit } from "../ffi/layout.ts";
 import {
@@ -24,16 +22,10 @@ import {
   write,
 } from "../ffi/syscalls.ts";
 import { closeNow, expectNoLeak, outcome, own } from "./support/descriptors.ts";
+import { newPath } from "./support/folders.ts";
 import { bytes, socketPair, text } from "./support/sockets.ts";
 
 expectNoLeak();
-
-/** A name in a folder that is gone after the test. */
-function temporaryPath(name: string): string {
-  const folder = mkdtempSync(join(tmpdir(), "spillway-"));
-  onTestFinished(() => rmSync(folder, { recursive: true }));
-  return join(folder, name);
-}
 
 function pipe(flags: number = O.nonblock | O.cloexec): [readEnd: number, writeEnd: number] {
   const pair = new Int32Array(new ArrayBuffer(8));
@@ -229,31 +221,31 @@ describe("dup3()", () => {
 
 describe("open()", () => {
   test("open() opens a file, and makes one where it is told to", () => {
-    const path = temporaryPath("é file");
+    const path = newPath("é file");
     const fd = own(open(path, O.wronly | O.creat | O.cloexec, 0o600));
     expect(write(fd, bytes("kept"))).toBe(4);
     expect(readFileSync(path, "utf8")).toBe("kept");
   });
 
   test("open() returns -ENOENT for a path that there is not", () => {
-    expect(outcome(open(temporaryPath("none"), O.rdonly))).toBe("-ENOENT");
+    expect(outcome(open(newPath("none"), O.rdonly))).toBe("-ENOENT");
   });
 
   test("open() returns -ENAMETOOLONG for a name of 256 bytes", () => {
-    expect(outcome(open(temporaryPath("n".repeat(256)), O.rdonly))).toBe("-ENAMETOOLONG");
+    expect(outcome(open(newPath("n".repeat(256)), O.rdonly))).toBe("-ENAMETOOLONG");
   });
 });
 
 describe("unlink()", () => {
   test("unlink() removes a name", () => {
-    const path = temporaryPath("file");
+    const path = newPath("file");
     writeFileSync(path, "");
     expect(unlink(path)).toBe(0);
     expect(existsSync(path)).toBe(false);
   });
 
   test("unlink() returns -ENOENT for a path that there is not", () => {
-    expect(outcome(unlink(temporaryPath("none")))).toBe("-ENOENT");
+    expect(outcome(unlink(newPath("none")))).toBe("-ENOENT");
   });
 });
 
