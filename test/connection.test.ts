@@ -9,34 +9,11 @@ import { resolveConnection } from "../src/connection_options.ts";
 import { READ_BUDGET_BYTES, RECEIVE_BUFFER_BYTES } from "../src/limits.ts";
 import { EventLoop } from "../src/loop.ts";
 import { closeNow, disown, expectNoLeak, openDescriptors } from "./support/descriptors.ts";
-import { receiveAll, type Rig, rig, turnUntil, turnUntilQuiet } from "./support/loops.ts";
+import { block, readAtPeer, receiveAll, rig, turnUntil, turnUntilQuiet } from "./support/loops.ts";
 import { expectPattern, pattern } from "./support/patterns.ts";
 import { bytes, ready, reset, socketPair, tcpPair } from "./support/sockets.ts";
 
 expectNoLeak();
-
-/** Writes until the kernel takes no more and the queue grows. */
-function fill<T>(connection: Connection<T>): number {
-  let written = 0;
-  while (connection.queuedBytes === 0) {
-    connection.write(pattern(64 * 1024, written));
-    written += 64 * 1024;
-  }
-  return written;
-}
-
-/** Reads at the peer, while the loop turns, until `count` bytes are there. */
-function readAtPeer<T>({ loop, peer }: Rig<T>, count: number): Uint8Array {
-  const all = new Uint8Array(count);
-  let at = 0;
-  turnUntil(loop, () => {
-    const received = receiveAll(peer);
-    all.set(received, at);
-    at += received.byteLength;
-    return at >= count;
-  }, `${count} bytes at the peer`);
-  return all;
-}
 
 describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger) => {
   test("delivers what the peer sends, and nothing twice", () =>
@@ -81,7 +58,7 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger)
 
   test("write() says false at the high-water mark, and drain follows at the low one, once", () =>
     rig({ trigger, highWaterBytes: 200_000, lowWaterBytes: 50_000 }, {}, (r) => {
-      let written = fill(r.connection);
+      let written = block(r);
       while (r.connection.write(pattern(10_000, written))) written += 10_000;
       written += 10_000;
       expect(r.connection.queuedBytes).toBeGreaterThanOrEqual(200_000);
@@ -153,7 +130,7 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger)
       },
     }, (r) => {
       setsockopt(r.fd, SOL.socket, SO.sndbuf, encodeInt(64 * 1024)); // the kernel would take megabytes else
-      written = fill(r.connection);
+      written = block(r);
       const all: Uint8Array[] = [];
       let received = 0;
       turnUntil(r.loop, () => {
@@ -225,7 +202,7 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger)
 
   test("peer resets mid-write: the connection closes with the error, queued bytes are dropped", () =>
     rig({ trigger }, {}, ({ loop, connection, peer, log }) => {
-      fill(connection);
+      block({ connection });
       reset(peer);
       turnUntil(loop, () => log.length === 2, "close");
       expect(log[1]).toMatch(/^close (ECONNRESET|EPIPE)$/);
@@ -247,7 +224,7 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger)
 
   test("half close: what is queued is sent after the peer has ended, then the connection closes", () =>
     rig({ trigger }, {}, (r) => {
-      const written = fill(r.connection);
+      const written = block(r);
       shutdown(r.peer, SHUT.wr);
       expectPattern(readAtPeer(r, written));
       turnUntil(r.loop, () => r.log.includes("close"), "close");
@@ -269,7 +246,7 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger)
 
   test("end() sends what is queued, then the peer reads end of stream and may go on", () =>
     rig({ trigger }, {}, (r) => {
-      const written = fill(r.connection);
+      const written = block(r);
       r.connection.end("bye");
       expect(r.connection.write("too late")).toBe(false);
       const all = readAtPeer(r, written + 3);
@@ -285,7 +262,7 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger)
 
   test("finish() sends what is queued, reads no more, and closes without a reset", () =>
     rig({ trigger }, {}, (r) => {
-      const written = fill(r.connection);
+      const written = block(r);
       send(r.peer, bytes("never read"));
       r.connection.finish();
       expectPattern(readAtPeer(r, written));
@@ -350,7 +327,7 @@ describe("Connection", () => {
     (handler) =>
       rig({ highWaterBytes: 1 }, { [handler]: (connection: Connection) => connection.close() }, (r) => {
         if (handler === "drain") {
-          const written = fill(r.connection);
+          const written = block(r);
           receiveAll(r.peer);
           turnUntil(r.loop, () => receiveAll(r.peer).byteLength >= 0 && r.log.includes("close"), `close of ${written}`);
         }
@@ -372,7 +349,7 @@ describe("Connection", () => {
         },
       }, (r) => {
         if (handler === "drain") {
-          fill(r.connection);
+          block(r);
           turnUntil(r.loop, () => receiveAll(r.peer).byteLength >= 0 && r.log.length > 2, "close");
         }
         if (handler === "data") send(r.peer, bytes("x"));

@@ -6,7 +6,7 @@ import { realSyscalls, recv, send, shutdown } from "../ffi/syscalls.ts";
 import { ConnectionError } from "../src/close_reason.ts";
 import { closeNow, expectNoLeak } from "./support/descriptors.ts";
 import { ManualHost } from "./support/hosts.ts";
-import { receiveAll, type Rig, rig, turnUntil, turnUntilQuiet } from "./support/loops.ts";
+import { block, receiveAll, type Rig, rig, turnUntil, turnUntilQuiet } from "./support/loops.ts";
 import { pattern } from "./support/patterns.ts";
 import { bytes, ready, reset, text } from "./support/sockets.ts";
 
@@ -160,7 +160,7 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered, with its pe
 
   test("paused with bytes queued, it closes at once: nobody would resume it", () =>
     rig({ trigger }, {}, (r) => {
-      while (r.connection.queuedBytes === 0) r.connection.write(pattern(65_536));
+      block(r);
       r.connection.pause();
       send(r.peer, bytes("unread"));
       reset(r.peer);
@@ -225,7 +225,7 @@ describe("Connection.close()", () => {
 
   test("drops what was queued before, and counts it", () =>
     rig({}, {}, ({ loop, connection }) => {
-      while (connection.queuedBytes === 0) connection.write(pattern(65_536));
+      block({ connection });
       const { queuedBytes } = connection;
       connection.close();
       expect(connection.queuedBytes).toBe(0);
@@ -331,7 +331,7 @@ describe("Connection.finish()", () => {
 
   test("a peer that resets is told of", () =>
     rig({}, {}, (r) => {
-      while (r.connection.queuedBytes === 0) r.connection.write(pattern(65_536));
+      block(r);
       r.connection.finish();
       r.loop.turn(0);
       reset(r.peer);
@@ -360,7 +360,7 @@ describe("Connection.finish()", () => {
   test("waits for no message of the peer: timeouts of reading do not run any more", () => {
     const host = new ManualHost();
     return rig({ host, handshakeTimeoutMs: 10, readTimeoutMs: 10 }, {}, (r) => {
-      while (r.connection.queuedBytes === 0) r.connection.write(pattern(65_536));
+      block(r);
       r.connection.pause();
       r.connection.finish();
       r.connection.resume();

@@ -6,7 +6,7 @@ import { realSyscalls, recv, send } from "../ffi/syscalls.ts";
 import { resolveConnection } from "../src/connection_options.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { ManualHost } from "./support/hosts.ts";
-import { receiveAll, type Rig, rig, type RigOptions, turnUntil, turnUntilQuiet } from "./support/loops.ts";
+import { block, receiveAll, type Rig, rig, type RigOptions, turnUntil, turnUntilQuiet } from "./support/loops.ts";
 import { expectPattern, pattern } from "./support/patterns.ts";
 import { bytes, ready } from "./support/sockets.ts";
 
@@ -42,16 +42,6 @@ function timeRig(
         turnUntilQuiet(r.loop);
       },
     }));
-}
-
-/** Writes until the kernel takes no more. */
-function block({ connection }: TimeRig): number {
-  let written = 0;
-  while (connection.queuedBytes === 0) {
-    connection.write(pattern(64 * 1024, written));
-    written += 64 * 1024;
-  }
-  return written;
 }
 
 describe.each(["level", "edge"] as const)("Connection, %s-triggered, with", (trigger) => {

@@ -9,7 +9,7 @@ import { resolveConnection } from "../src/connection_options.ts";
 import { DIRECT_WRITE_BYTES, GATHER_MAX_BYTES } from "../src/limits.ts";
 import { broadcast, SharedBytes } from "../src/shared_bytes.ts";
 import { disown, expectNoLeak } from "./support/descriptors.ts";
-import { receiveAll, type Rig, rig, type RigOptions, turnUntil, turnUntilQuiet } from "./support/loops.ts";
+import { block, readAtPeer, receiveAll, rig, type RigOptions, turnUntil, turnUntilQuiet } from "./support/loops.ts";
 import { expectPattern, pattern } from "./support/patterns.ts";
 import { bytes, socketPair, text } from "./support/sockets.ts";
 
@@ -46,35 +46,11 @@ function offers(most: number = Infinity): Offers {
   };
 }
 
-/** Reads at the peer, while the loop turns, until `count` bytes are there. */
-function readAtPeer<T>({ loop, peer }: Rig<T>, count: number): Uint8Array {
-  const all = new Uint8Array(count);
-  let at = 0;
-  turnUntil(loop, () => {
-    const received = receiveAll(peer);
-    all.set(received, at);
-    at += received.byteLength;
-    return at >= count;
-  }, `${count} bytes at the peer`);
-  return all;
-}
-
 /** Writes up to the high-water mark, so that drain is due. */
 function fill(connection: Connection): void {
   connection.cork();
   while (connection.write(bytes(100)));
   connection.uncork();
-}
-
-/** Writes until the kernel takes no more. */
-function block<T>({ loop, connection }: Rig<T>): number {
-  let written = 0;
-  while (connection.queuedBytes === 0) {
-    connection.write(pattern(64 * 1024, written));
-    written += 64 * 1024;
-    loop.turn(0);
-  }
-  return written;
 }
 
 describe.each(["level", "edge"] as const)("Connection, %s-triggered, gathers:", (trigger) => {

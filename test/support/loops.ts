@@ -7,10 +7,12 @@ import type { CloseReason } from "../../src/close_reason.ts";
 import { Connection } from "../../src/connection.ts";
 import { type ConnectionHandlers, type ConnectionOptions, resolveConnection } from "../../src/connection_options.ts";
 import { EventLoop, type EventLoopOptions } from "../../src/loop.ts";
-import { socketPair, tcpPair } from "./sockets.ts";
 import { disown } from "./descriptors.ts";
+import { pattern } from "./patterns.ts";
+import { socketPair, tcpPair } from "./sockets.ts";
 
 const DEADLINE_MS = 10_000;
+const BLOCKING_BYTES = 64 * 1024;
 
 /** Takes turns of `loop` until `isDone`, and fails with `what` if that takes too long. */
 export function turnUntil(loop: EventLoop, isDone: () => boolean, what: string): void {
@@ -122,5 +124,28 @@ export function receiveAll(fd: number, reset: "fails" | "ends it" = "fails"): Ui
     all.set(chunk, at);
     at += chunk.byteLength;
   }
+  return all;
+}
+
+/** Writes the pattern until the kernel takes no more. @returns How much of it. */
+export function block<T>({ connection }: Pick<Rig<T>, "connection">): number {
+  let written = 0;
+  while (connection.queuedBytes === 0) {
+    connection.write(pattern(BLOCKING_BYTES, written));
+    written += BLOCKING_BYTES;
+  }
+  return written;
+}
+
+/** Reads at the peer, while the loop turns, until `count` bytes are there. */
+export function readAtPeer({ loop, peer }: Pick<Rig<unknown>, "loop" | "peer">, count: number): Uint8Array {
+  const all = new Uint8Array(count);
+  let at = 0;
+  turnUntil(loop, () => {
+    const received = receiveAll(peer);
+    all.set(received, at);
+    at += received.byteLength;
+    return at >= count;
+  }, `${count} bytes at the peer`);
   return all;
 }
