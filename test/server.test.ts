@@ -5,6 +5,7 @@ import { AF, bind, encodeSockaddr, listen, realSyscalls, SOCK, socket } from "..
 import { closeNow, disown, expectNoLeak, own } from "./support/descriptors.ts";
 import { newPath } from "./support/folders.ts";
 import { Client, until } from "./support/net_client.ts";
+import { refused } from "./support/servers.ts";
 import { tcpListener } from "./support/sockets.ts";
 
 expectNoLeak();
@@ -102,14 +103,6 @@ describe("serve()", () => {
   });
 
   test("checks every option at the boundary and leaves nothing open", async () => {
-    const refused = (options: object): string => {
-      try {
-        serve(options as ServerOptions);
-      } catch (error) {
-        return (error as Error).message;
-      }
-      throw new Error(`not refused: ${JSON.stringify(options)}`);
-    };
     expect(refused({ prot: 1 })).toBe('Cannot serve: there is no option "prot"');
     expect(refused({ port: 70000 })).toBe("Cannot listen on port 70000: it must be 0 to 65535");
     expect(refused({ port: "80" })).toContain("it must be 0 to 65535");

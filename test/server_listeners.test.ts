@@ -7,6 +7,7 @@ import { isListening } from "../src/socket.ts";
 import { closeNow, disown, expectNoLeak } from "./support/descriptors.ts";
 import { newPath } from "./support/folders.ts";
 import { Client, until } from "./support/net_client.ts";
+import { refused } from "./support/servers.ts";
 import { tcpListener } from "./support/sockets.ts";
 
 expectNoLeak();
@@ -210,15 +211,6 @@ describe.each(["level", "edge"] as const)("serve() on several listeners, %s-trig
 });
 
 describe("serve() on several listeners", () => {
-  const refused = (options: object): string => {
-    try {
-      serve(options as ServerOptions);
-    } catch (error) {
-      return (error as Error).message;
-    }
-    throw new Error(`not refused: ${JSON.stringify(options)}`);
-  };
-
   test("checks the options of each", () => {
     expect(refused({ port: 1, listeners: [{}] })).toBe(
       "Cannot serve on both listeners and port: say port in one of the listeners",
