@@ -1,9 +1,10 @@
 /** src/descriptors.ts: how many descriptors there may be, and how many there are. */
 import { describe, expect, test } from "vitest";
 import { EFD, F, RLIMIT } from "../ffi/constants.ts";
+import type { Rlimit } from "../ffi/layout.ts";
 import { realSyscalls as sys } from "../ffi/syscalls.ts";
 import { defaultHeadroom, defaultReserve, descriptorLimit, freeDescriptors } from "../src/descriptors.ts";
-import { closeNow, expectNoLeak, openDescriptors, own } from "./support/descriptors.ts";
+import { closeNow, expectNoLeak, openDescriptors, own, withLimit } from "./support/descriptors.ts";
 import { failure, kernelWith } from "./support/kernel.ts";
 
 expectNoLeak();
@@ -22,18 +23,12 @@ function undisturbed<T>(count: () => T): { result: T; open: number } {
 
 describe("descriptorLimit()", () => {
   test("descriptorLimit() is the soft limit", () => {
-    const limit = sys.getrlimit(RLIMIT.nofile);
-    expect(descriptorLimit(sys)).toBe((limit as { soft: number }).soft);
+    expect(descriptorLimit(sys)).toBe((sys.getrlimit(RLIMIT.nofile) as Rlimit).soft);
   });
 
   test("descriptorLimit() follows the limit when it changes", () => {
-    const limit = sys.getrlimit(RLIMIT.nofile) as { soft: number; hard: number };
-    try {
-      expect(sys.setrlimit(RLIMIT.nofile, { ...limit, soft: limit.soft - 1 })).toBe(0);
-      expect(descriptorLimit(sys)).toBe(limit.soft - 1);
-    } finally {
-      expect(sys.setrlimit(RLIMIT.nofile, limit)).toBe(0);
-    }
+    const { soft } = sys.getrlimit(RLIMIT.nofile) as Rlimit;
+    withLimit(soft - 1, () => expect(descriptorLimit(sys)).toBe(soft - 1));
   });
 
   test("descriptorLimit() is Infinity where there is none", () => {

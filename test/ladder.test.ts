@@ -23,7 +23,7 @@ import { Ladder, type LadderOutcome, Slack } from "../src/ladder.ts";
 import { Poller } from "../src/poller.ts";
 import { Refusal } from "../src/refusal.ts";
 import { Reserve } from "../src/reserve.ts";
-import { disown, expectNoLeak, fillHoles, outcome, own, withFree } from "./support/descriptors.ts";
+import { disown, expectNoLeak, fillHoles, outcome, own, withFree, withLimit } from "./support/descriptors.ts";
 import { FakeKernel } from "./support/fake_kernel.ts";
 import { failure, kernelWith } from "./support/kernel.ts";
 import { addressOf, bytes, connectTo, ready, tcpListener, tcpSocket } from "./support/sockets.ts";
@@ -103,17 +103,6 @@ function listenerOnChosenPort(): number {
 
 function softLimit(): number {
   return (getrlimit(RLIMIT.nofile) as Rlimit).soft;
-}
-
-/** Runs `test` with another soft limit. */
-function withSoft(soft: number, test: () => void): void {
-  const limit = getrlimit(RLIMIT.nofile) as Rlimit;
-  expect(setrlimit(RLIMIT.nofile, { ...limit, soft })).toBe(0);
-  try {
-    test();
-  } finally {
-    expect(setrlimit(RLIMIT.nofile, limit)).toBe(0);
-  }
 }
 
 describe("Ladder.refuseOne(), by the reserve,", () => {
@@ -434,7 +423,7 @@ describe("Slack", () => {
   });
 
   test("Slack follows a limit that was lowered or raised from outside meanwhile", () => {
-    withSoft(softLimit() - 100, () => {
+    withLimit(softLimit() - 100, () => {
       for (const change of [-50, 50]) {
         const before = softLimit();
         const slack = new Slack(16, realSyscalls);

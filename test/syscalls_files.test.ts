@@ -21,7 +21,7 @@ import {
   unlink,
   write,
 } from "../ffi/syscalls.ts";
-import { closeNow, expectNoLeak, outcome, own } from "./support/descriptors.ts";
+import { closeNow, expectNoLeak, outcome, own, withLimit } from "./support/descriptors.ts";
 import { newPath } from "./support/folders.ts";
 import { bytes, socketPair, text } from "./support/sockets.ts";
 
@@ -262,13 +262,9 @@ describe("poll()", () => {
   });
 
   test("poll() returns -EINVAL for more descriptors than the process may have", () => {
-    const limit = fileLimit();
     const set = new PollSet(65);
     for (let i = 0; i < 65; i++) set.set(i, -1, 0);
-    expect(setrlimit(RLIMIT.nofile, { ...limit, soft: 64 })).toBe(0);
-    const result = poll(set, 65, 0);
-    expect(setrlimit(RLIMIT.nofile, limit)).toBe(0);
-    expect(outcome(result)).toBe("-EINVAL");
+    withLimit(64, () => expect(outcome(poll(set, 65, 0))).toBe("-EINVAL"));
   });
 
   test("poll() throws RangeError for more descriptors than the set has", () => {

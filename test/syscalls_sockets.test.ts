@@ -1,6 +1,6 @@
 /** The socket calls of ffi/syscalls.ts, against the kernel. Every call has a test of success and one of failure. */
 import { describe, expect, test } from "vitest";
-import { AF, F, O, POLL, RLIMIT, SHUT, SO, SOCK, SOL, TCP } from "../ffi/constants.ts";
+import { AF, F, O, POLL, SHUT, SO, SOCK, SOL, TCP } from "../ffi/constants.ts";
 import { decodeInt, decodeSockaddr, encodeInt, encodeSockaddr, SOCKADDR_MAX_BYTES } from "../ffi/layout.ts";
 import {
   accept4,
@@ -10,19 +10,17 @@ import {
   eventfd,
   fcntl,
   getpeername,
-  getrlimit,
   getsockname,
   getsockopt,
   listen,
   recv,
   send,
-  setrlimit,
   setsockopt,
   shutdown,
   socket,
   socketpair,
 } from "../ffi/syscalls.ts";
-import { expectNoLeak, outcome, own } from "./support/descriptors.ts";
+import { expectNoLeak, outcome, own, withLimit } from "./support/descriptors.ts";
 import {
   addressOf,
   bytes,
@@ -42,18 +40,6 @@ expectNoLeak();
 
 const NONBLOCK_CLOEXEC = SOCK.nonblock | SOCK.cloexec;
 
-/** Runs `task` with a full table: no descriptor is free, and the runtime cannot take one meanwhile. */
-function withFullTable(task: () => void): void {
-  const limit = getrlimit(RLIMIT.nofile);
-  if (typeof limit === "number") throw new Error(`Cannot read the limit: ${outcome(limit)}`);
-  expect(setrlimit(RLIMIT.nofile, { ...limit, soft: 0 })).toBe(0);
-  try {
-    task();
-  } finally {
-    expect(setrlimit(RLIMIT.nofile, limit)).toBe(0);
-  }
-}
-
 describe("socket()", () => {
   test("socket() returns a descriptor with the flags it was asked for", () => {
     const fd = own(socket(AF.inet, SOCK.stream | NONBLOCK_CLOEXEC, 0));
@@ -66,7 +52,7 @@ describe("socket()", () => {
   });
 
   test("socket() returns -EMFILE when the table is full", () => {
-    withFullTable(() => expect(outcome(socket(AF.inet, SOCK.stream, 0))).toBe("-EMFILE"));
+    withLimit(0, () => expect(outcome(socket(AF.inet, SOCK.stream, 0))).toBe("-EMFILE"));
   });
 });
 
@@ -148,9 +134,9 @@ describe("accept4()", () => {
 
   test("accept4() returns -EMFILE for a full table, whether somebody waits or not", () => {
     const listener = tcpListener();
-    withFullTable(() => expect(outcome(accept4(listener, NONBLOCK_CLOEXEC))).toBe("-EMFILE"));
+    withLimit(0, () => expect(outcome(accept4(listener, NONBLOCK_CLOEXEC))).toBe("-EMFILE"));
     connectTo(listener);
-    withFullTable(() => expect(outcome(accept4(listener, NONBLOCK_CLOEXEC))).toBe("-EMFILE"));
+    withLimit(0, () => expect(outcome(accept4(listener, NONBLOCK_CLOEXEC))).toBe("-EMFILE"));
     own(accept4(listener, NONBLOCK_CLOEXEC));
   });
 });

@@ -68,10 +68,15 @@ export function disown(fd: number): number {
 
 /** Runs `test` while this process may open `free` more descriptors. Nothing of the runtime runs meanwhile. */
 export function withFree(free: number, test: () => void): void {
-  const limit = getrlimit(RLIMIT.nofile) as Rlimit;
   const open = new Set(settledNumbers());
   let soft = 0;
   for (let left = free; left > 0 || open.has(soft); soft++) if (!open.has(soft)) left--;
+  withLimit(soft, test);
+}
+
+/** Runs `test` with another soft limit of descriptors; with 0, none is free. Nothing of the runtime runs meanwhile. */
+export function withLimit(soft: number, test: () => void): void {
+  const limit = getrlimit(RLIMIT.nofile) as Rlimit;
   expect(setrlimit(RLIMIT.nofile, { ...limit, soft })).toBe(0);
   try {
     test();
