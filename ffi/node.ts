@@ -193,6 +193,8 @@ function bindLibuv(): Libuv {
   return bound;
 }
 
+function doNothing(): void {}
+
 /** Lets the libuv loop that Node runs on watch the descriptor, so there is nothing to hand over between threads. */
 class UvParker extends BaseParker {
   readonly ready: Promise<void> = Promise.resolve();
@@ -201,7 +203,6 @@ class UvParker extends BaseParker {
   readonly #handle: bigint;
   #started = false;
   #held = true;
-  #firing = false;
   #onClosed: (() => void) | undefined;
 
   constructor(options: ParkerOptions, timers: Timers) {
@@ -242,18 +243,18 @@ class UvParker extends BaseParker {
   }
 
   /**
-   * Called by libuv, where an exception would be fatal and promises do not go on. It stays started after a wake, so
-   * that parking again costs no system call; one that comes while nothing is parked stops it.
+   * Called by libuv, where an exception would be fatal. It stays started after a wake, so that parking again costs no
+   * system call; one that comes while nothing is parked stops it.
    */
   onPoll(): void {
-    if (this.#firing) return;
     if (!this.parked) {
       this.#libuv.uv.uv_poll_stop(this.#handle);
       this.#started = false;
       return;
     }
-    this.#firing = true;
-    this.timers.setImmediate(this.#fire);
+    // To Node this is no task: the promises that it settles go on when the next one is over.
+    this.timers.setImmediate(doNothing);
+    this.fire();
   }
 
   /** Called by libuv once it is done with the handle. */
@@ -265,9 +266,4 @@ class UvParker extends BaseParker {
       this.#onClosed?.();
     });
   }
-
-  readonly #fire = (): void => {
-    this.#firing = false;
-    this.fire();
-  };
 }
