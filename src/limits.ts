@@ -30,8 +30,11 @@ export const SLICE_MS: number = 2;
 /** How long a loop blocks the thread for the next event before it parks, where they come that fast. */
 export const WAIT_MS: number = 1;
 
-/** Longest that a loop may be told to stay awake without events: far beyond what it costs to be woken. */
-export const AWAKE_MAX_MS: number = 10;
+/** Longest that a loop may be told to look for events again and again: far beyond what it costs to be woken. */
+export const SPIN_MAX_MS: number = 10;
+
+/** Longest that a loop may be told to block its thread for the next event: beyond that the thread is better its own. */
+export const WAIT_MAX_MS: number = 100;
 
 /** Longest single wait of `runBlocking()`: a thread blocked in the kernel can be neither terminated nor interrupted. */
 export const BLOCKING_WAIT_MS: number = 5_000;

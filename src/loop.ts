@@ -3,12 +3,13 @@ import { realSyscalls, type Syscalls } from "../ffi/syscalls.ts";
 import { assert } from "./assert.ts";
 import { Batch } from "./batch.ts";
 import {
-  AWAKE_MAX_MS,
   BLOCKING_WAIT_MS,
   REARM_INTERVAL_MS,
   RECEIVE_BUFFER_BYTES,
   SLICE_MS,
+  SPIN_MAX_MS,
   TIMER_MAX_MS,
+  WAIT_MAX_MS,
   WAIT_MS,
 } from "./limits.ts";
 import { LeakWatch } from "./leak_watch.ts";
@@ -54,7 +55,8 @@ export interface EventLoopOptions {
   /**
    * How long `run` may block the thread for the next event, in whole ms, where events have been coming that fast: to be
    * woken from parking costs more. The runtime's own timers, and promises that no handler has returned, may be late by
-   * that much and 2 ms meanwhile. 0 parks always. @default {1}
+   * that much and 2 ms meanwhile. 0 parks always; 20 and more, up to 100, is for a process that does nothing else, whose
+   * events come far apart. @default {1}
    */
   waitMs?: number;
   /**
@@ -145,8 +147,8 @@ export class EventLoop {
     if (booleanOption("reportLeaks", options.reportLeaks, false)) {
       this.leaks = new LeakWatch(options.onError ?? ((leak) => host.diagnose(`spillway: ${leak.stack}`)));
     }
-    this.#spins = new Lulls(numberOption("spinMs", options.spinMs, 0, 0, AWAKE_MAX_MS));
-    this.#awakeMs = integerOption("waitMs", options.waitMs, WAIT_MS, 0, AWAKE_MAX_MS);
+    this.#spins = new Lulls(numberOption("spinMs", options.spinMs, 0, 0, SPIN_MAX_MS));
+    this.#awakeMs = integerOption("waitMs", options.waitMs, WAIT_MS, 0, WAIT_MAX_MS);
     this.#waits = new Lulls(this.#awakeMs);
     this.sys = sys;
     this.sender = new Sender(sys);

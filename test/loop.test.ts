@@ -389,6 +389,8 @@ describe("EventLoop, onError", () => {
   test("EventLoop throws TypeError for an onError that is no function, and for options it does not know", () => {
     expect(() => new EventLoop({ onError: "log" as never })).toThrow(TypeError);
     expect(() => new EventLoop({ onerror: () => {} } as never)).toThrow('there is no option "onerror"');
+    for (const waitMs of [-1, 0.5, 101]) expect(() => new EventLoop({ waitMs })).toThrow("waitMs");
+    for (const spinMs of [-1, 10.5]) expect(() => new EventLoop({ spinMs })).toThrow("spinMs");
   });
 
   test("what onError throws rejects run(), and the loop can be run again", async () => {
