@@ -10,7 +10,7 @@ const CACHE = fileURLToPath(new URL("../node_modules/.cache/spillway-bench/", im
 
 /** The path of the program; `undefined` where there is no compiler. */
 export function compileC(source: string): string | undefined {
-  return compile(source, "cc", (target) => ["-O2", "-o", target, source]);
+  return compile(source, "cc", (target) => ["-O2", "-pthread", "-o", target, source]);
 }
 
 /** The path of the program; `undefined` where there is no compiler. */

@@ -26,6 +26,7 @@ const OWN: Readonly<Record<Runtime, string>> = { deno: "Deno.listen", bun: "Bun.
 const VARIANTS: Readonly<Record<string, { args: readonly string[]; only?: readonly string[] }>> = {
   "": { args: ["level", "shared"] },
   ", spin": { args: ["level", "spin"], only: ["echo-64B-1", "rest"] },
+  ", waiting": { args: ["level", "waiting"], only: ["wake-ups"] },
   ", edge": { args: ["edge", "shared"], only: [] },
   ", blocking": { args: ["level", "blocking"], only: [] },
 };

@@ -119,6 +119,7 @@ const bench: Bench = {
   rounds,
   roundMs,
   mostConnections: most.count,
+  mayCompile: options.mayCompile,
   contestantsOf,
   chosen: (all) => options.contestant === undefined ? [...all] : named(options.contestant, all),
 };

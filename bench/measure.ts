@@ -10,6 +10,8 @@ import type { ServerMode } from "./workloads.ts";
 const SETTLE_MS = 10_000;
 /** For a traced server to return from the call that sent the last answer. */
 const LAST_CALL_MS = 50;
+/** How many warm up a server that is then measured with fewer. */
+const WARM_CLIENTS = 8;
 /** Descriptors that a runtime may open for itself while it serves. */
 const OWN_DESCRIPTORS = 16;
 
@@ -37,8 +39,11 @@ export class MeasuredServer implements Subject<Round> {
 
   /** Lets its code be compiled, and where there is strace(1), counts its system calls for each message meanwhile. */
   async warm(ms: number, withStrace: boolean): Promise<Record<string, number> | undefined> {
-    // Few messages compile nothing.
-    if (this.#plan.interval > 0) await this.#load({ ...this.#plan, interval: 0, ms });
+    // Few messages compile nothing, and what was compiled for a single client is compiled anew for the next.
+    if (this.#plan.interval > 0) {
+      const clients = Math.max(WARM_CLIENTS, this.#plan.clients);
+      await this.#load({ ...this.#plan, clients, interval: 0, ms });
+    }
     let summary = "";
     const load = await this.#load({ ...this.#plan, warmup: ms, ms: withStrace ? ms : 1 }, async () => {
       if (!withStrace) return async () => {};

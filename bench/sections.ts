@@ -13,6 +13,8 @@ export interface Bench {
   readonly rounds: number;
   readonly roundMs: number;
   readonly mostConnections: number;
+  /** False: as if there were no compiler. */
+  readonly mayCompile: boolean;
   /** The servers that are measured in a section. */
   contestantsOf(section: { readonly name: string; readonly takesLong: boolean }): Contestant[];
   /** Those of a section's own contestants that are measured. */

@@ -1,5 +1,7 @@
 /** How long a loop takes to be woken from another thread. */
+import { fileURLToPath } from "node:url";
 import { output } from "./child.ts";
+import { compileC } from "./compile.ts";
 import { anew, inTurn } from "./in_turn.ts";
 import { NAMES, probe, type Runtime, RUNTIMES } from "./runtimes.ts";
 import type { Section } from "./sections.ts";
@@ -10,34 +12,47 @@ const WAKES_PER_SECOND = 300;
 
 interface Sleeper {
   readonly name: string;
-  readonly runtime: Runtime;
-  /** See probes/wake.ts. */
-  readonly what: "parked" | "blocking" | "runtime";
+  command(wakes: number): readonly string[];
 }
 
-const SLEEPERS: readonly Sleeper[] = RUNTIMES.flatMap((runtime): Sleeper[] => [
-  { name: `Spillway on ${NAMES[runtime]}`, runtime, what: "parked" },
-  { name: `Spillway on ${NAMES[runtime]}, blocking`, runtime, what: "blocking" },
-  { name: `postMessage on ${NAMES[runtime]}`, runtime, what: "runtime" },
-]);
+/** `what`: see probes/wake.ts. */
+function sleeper(name: string, runtime: Runtime, what: "parked" | "blocking" | "runtime"): Sleeper {
+  return { name, command: (wakes) => probe(runtime, "wake", `${wakes}`, what) };
+}
+
+function sleepers(mayCompile: boolean): Sleeper[] {
+  const program = mayCompile ? compileC(fileURLToPath(new URL("./probes/wake.c", import.meta.url))) : undefined;
+  return [
+    ...RUNTIMES.flatMap((runtime) => {
+      const name = NAMES[runtime];
+      return [
+        sleeper(`Spillway on ${name}`, runtime, "parked"),
+        sleeper(`Spillway on ${name}, blocking`, runtime, "blocking"),
+        sleeper(`postMessage on ${name}`, runtime, "runtime"),
+      ];
+    }),
+    ...program === undefined ? [] : [{ name: "C, epoll", command: (wakes: number) => [program, `${wakes}`] }],
+  ];
+}
 
 /** From one thread's call to the other's handler. */
 export const WAKE: Section = {
   name: "wake",
   isQuick: false,
-  async run({ rounds, roundMs, chosen }) {
+  async run({ rounds, roundMs, mayCompile, chosen }) {
     const wakes = Math.ceil(WAKES_PER_SECOND * roundMs / 1000);
     const entries = await inTurn(
       "wake",
-      chosen(SLEEPERS),
+      chosen(sleepers(mayCompile)),
       Math.min(MOST_ROUNDS, rounds),
-      ({ runtime, what }) =>
+      (sleeper) =>
         anew(async () => {
-          const [line] = await output(probe(runtime, "wake", `${wakes}`, what));
+          const [line] = await output(sleeper.command(wakes));
           return JSON.parse(line!);
         }),
     );
-    const title = `Wake-up from another thread after 10 ms of nothing to do: from before wake() to the handler, by ` +
+    const title =
+      `Wake-up from another thread after 10 ms of nothing to do, in a process that has been woken often: from before wake() to the handler, by ` +
       `CLOCK_MONOTONIC in both threads`;
     return { name: "wake", title, figures: { p50: "p50 µs", p99: "p99 µs" }, entries };
   },

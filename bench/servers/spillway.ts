@@ -1,6 +1,7 @@
 /**
- * Spillway as its documentation says: `spillway.ts level|edge [shared|spin|blocking [MODE [BYTES]]]`. `spin` has the loop
- * look for events a little longer before it parks, `blocking` has it own its thread. MODE and BYTES, of a bulk transfer:
+ * Spillway as its documentation says: `spillway.ts level|edge [shared|spin|waiting|blocking [MODE [BYTES]]]`. `spin`
+ * has the loop look for events a little longer before it parks, `waiting` has it wait for them in the kernel for longer,
+ * `blocking` has it own its thread. MODE and BYTES, of a bulk transfer:
  * see ../workloads.ts.
  */
 import process from "node:process";
@@ -10,6 +11,8 @@ const [trigger, thread = "shared", mode = "echo", total = "0"] = process.argv.sl
 const REQUEST_BYTES = 64;
 /** A single client that waits in the kernel too is back in a fraction of that. */
 const SPIN_MS = 1;
+/** Twice the pause of a client that sends every 10 ms. */
+const WAIT_MS = 20;
 const bulk = new SharedBytes(new Uint8Array(64 * 1024));
 const members = new Set<Connection<number>>();
 
@@ -74,7 +77,10 @@ function pour(connection: Connection<number>): void {
   }
 }
 
-const loop = new EventLoop({ spinMs: thread === "spin" ? SPIN_MS : 0 });
+const loop = new EventLoop({
+  ...thread === "spin" ? { spinMs: SPIN_MS } : {},
+  ...thread === "waiting" ? { waitMs: WAIT_MS } : {},
+});
 const server = serve<number>({ loop, trigger: trigger as "level" | "edge", ...HANDLERS[mode]! });
 console.log(server.url.split(":").at(-1));
 if (thread === "blocking") loop.runBlocking();
