@@ -1,5 +1,5 @@
 /** What it costs to load Spillway. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -12,6 +12,7 @@ import type { Section } from "./sections.ts";
 /** The median of so many processes is a round. */
 const PROCESSES = 5;
 const BUILD = fileURLToPath(new URL("../scripts/build.mjs", import.meta.url));
+const MANIFEST = fileURLToPath(new URL("../package.json", import.meta.url));
 
 interface Import {
   readonly name: string;
@@ -30,17 +31,17 @@ export const IMPORT: Section = {
   isQuick: false,
   async run({ rounds, chosen }) {
     const folder = mkdtempSync(join(tmpdir(), "spillway-dist-"));
-    let built: Promise<unknown> | undefined;
-    /** As users get it: Deno TypeScript from JSR, which it keeps compiled; Bun and Node JavaScript, from JSR or npm. */
-    const moduleFor = async (runtime: Runtime) => {
-      if (runtime === "deno") return new URL("../mod.ts", import.meta.url).href;
-      await (built ??= output([...RUN.node, BUILD, folder]));
-      return pathToFileURL(join(folder, "mod.js")).href;
+    let built: Promise<string> | undefined;
+    /** As users get it, from npm or JSR. Node parses JavaScript twice where no manifest says that it is a module. */
+    const build = async () => {
+      await output([...RUN.node, BUILD, join(folder, "dist")]);
+      copyFileSync(MANIFEST, join(folder, "package.json"));
+      return pathToFileURL(join(folder, "dist", "mod.js")).href;
     };
     try {
       const entries = await inTurn("import", chosen(IMPORTS), rounds, async ({ runtime, isOurs }) => {
-        const command = probe(runtime, "import", isOurs ? await moduleFor(runtime) : "node:net");
-        await output(command); // Deno compiles it, and the kernel reads its files
+        const command = probe(runtime, "import", isOurs ? await (built ??= build()) : "node:net");
+        await output(command); // Deno and Bun keep what they make of it, and the kernel reads its files
         return anew(async () => {
           const millis: number[] = [];
           while (millis.length < PROCESSES) millis.push(Number((await output(command))[0]));

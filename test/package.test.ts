@@ -1,4 +1,4 @@
-/** The package as its users get it: packed, unpacked elsewhere, imported, type-checked. */
+/** The packages as their users get them: built, packed, unpacked elsewhere, imported, type-checked. */
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
@@ -37,6 +37,24 @@ const env = {
   PATH: [bin, ...process.env.PATH!.split(delimiter).filter((folder) => !/[/]bun-node-/.test(folder))].join(delimiter),
 };
 
+/** A program of a user's, as it is type-checked: `entry` is how it names the package, `syscalls` how the other entry point. */
+const consumer = (entry: string, syscalls: string) =>
+  `import { serve } from "${entry}";
+   import { close } from "${syscalls}";
+   const server = serve({
+     hostname: "127.0.0.1",
+     port: 0,
+     data(connection, bytes: Uint8Array) {
+       const below: boolean = connection.write(bytes);
+       if (!below) connection.pause();
+     },
+   });
+   const stopped: Promise<unknown> = server.stop();
+   const result: number = close(0);
+   // @ts-expect-error: a port is a number
+   serve({ port: "80" });
+   export { result, stopped };`;
+
 /** How this runtime runs a program that asks for nothing but what the README says. */
 const command = process.versions.bun
   ? [join(bin, "bun")]
@@ -53,18 +71,32 @@ async function run(program: string, args: readonly string[], cwd: string): Promi
   }
 }
 
+let work: string;
+/** What the package is made of, `package.json` and documents included. */
+let unpacked: string;
+
+beforeAll(async () => {
+  work = mkdtempSync(join(tmpdir(), "spillway-package-"));
+  unpacked = join(work, "package");
+  mkdirSync(unpacked);
+  for (const name of ["package.json", "README.md", "LICENSE", "CHANGELOG.md"]) {
+    copyFileSync(join(root, name), join(unpacked, name));
+  }
+  await run(node, [join(root, "scripts/build.mjs"), join(unpacked, "dist")], root);
+}, BUILD_TIMEOUT_MS);
+
+afterAll(() => rmSync(work, { recursive: true, force: true }));
+
+/** Of a file of code or declarations. */
+function importsOf(path: string): string[] {
+  const { importedFiles, typeReferenceDirectives } = ts.preProcessFile(readFileSync(path, "utf8"));
+  return [...importedFiles, ...typeReferenceDirectives].map(({ fileName }) => fileName);
+}
+
 describe("the npm package", () => {
-  let work: string;
   let project: string;
 
   beforeAll(async () => {
-    work = mkdtempSync(join(tmpdir(), "spillway-package-"));
-    const unpacked = join(work, "package");
-    mkdirSync(unpacked);
-    for (const name of ["package.json", "README.md", "LICENSE", "CHANGELOG.md"]) {
-      copyFileSync(join(root, name), join(unpacked, name));
-    }
-    await run(node, [join(root, "scripts/build.mjs"), join(unpacked, "dist")], root);
     await run("npm", ["pack", "--ignore-scripts", "--pack-destination", work], unpacked);
 
     project = join(work, "project");
@@ -73,8 +105,6 @@ describe("the npm package", () => {
     const tarball = join(work, `spillway-${manifest.version}.tgz`);
     await run("npm", ["install", "--offline", "--ignore-scripts", "--no-audit", tarball], project);
   }, BUILD_TIMEOUT_MS);
-
-  afterAll(() => rmSync(work, { recursive: true, force: true }));
 
   test("holds JavaScript, declarations and documents, and brings nothing else along", () => {
     const installed = join(project, "node_modules", "spillway");
@@ -88,11 +118,32 @@ describe("the npm package", () => {
 
   test("declares each entry point in one file that imports nothing", () => {
     for (const { types } of Object.values(manifest.exports) as { types: string }[]) {
-      const text = readFileSync(join(project, "node_modules", "spillway", types), "utf8");
-      const { importedFiles, typeReferenceDirectives } = ts.preProcessFile(text);
-      expect([...importedFiles, ...typeReferenceDirectives].map(({ fileName }) => fileName), types).toEqual([]);
+      expect(importsOf(join(project, "node_modules", "spillway", types)), types).toEqual([]);
     }
   });
+
+  test("loads one file for an entry point, and one that they share", () => {
+    const installed = join(project, "node_modules", "spillway");
+    for (const { default: entry } of Object.values(manifest.exports) as { default: string }[]) {
+      const path = join(installed, entry);
+      expect(importsOf(path), entry).toEqual(["./ffi.js"]);
+      expect(importsOf(join(dirname(path), "ffi.js"))).toEqual([]);
+    }
+    expect(readdirSync(join(installed, "dist")).filter((name) => name.endsWith(".js")).length).toBe(
+      Object.keys(manifest.exports).length + 1,
+    );
+  });
+
+  test("is one module, whichever entry point is imported", async () => {
+    writeFileSync(
+      join(project, "identity.mjs"),
+      `import * as whole from "spillway";
+       import * as syscalls from "spillway/syscalls";
+       console.log(Object.keys(syscalls).filter((name) => whole[name] === syscalls[name]).join());`,
+    );
+    const [program, ...args] = command;
+    expect(await run(program!, [...args, "identity.mjs"], project)).toBe("SystemError,UnavailableError\n");
+  }, RUN_TIMEOUT_MS);
 
   test("serves when imported from JavaScript, and lets the process end after stop()", async () => {
     writeFileSync(
@@ -127,30 +178,46 @@ describe("the npm package", () => {
   }, RUN_TIMEOUT_MS);
 
   test("type-checks in Deno, and in TypeScript without the types of any runtime", async () => {
-    writeFileSync(
-      join(project, "consumer.ts"),
-      `import { serve } from "spillway";
-       import { close } from "spillway/syscalls";
-       const server = serve({
-         hostname: "127.0.0.1",
-         port: 0,
-         data(connection, bytes: Uint8Array) {
-           const below: boolean = connection.write(bytes);
-           if (!below) connection.pause();
-         },
-       });
-       const stopped: Promise<unknown> = server.stop();
-       const result: number = close(0);
-       // @ts-expect-error: a port is a number
-       serve({ port: "80" });
-       export { result, stopped };`,
-    );
+    writeFileSync(join(project, "consumer.ts"), consumer("spillway", "spillway/syscalls"));
     await run(join(bin, "deno"), ["check", "consumer.ts"], project);
     // Not named tsconfig.json, which Deno would read. Declarations are checked too: skipLibCheck is off.
     const language = { module: "NodeNext", target: "ES2024", lib: ["ES2024", "ESNext.Disposable"], types: [] };
     const compilerOptions = { ...language, strict: true, noEmit: true };
     writeFileSync(join(project, "tsconfig.check.json"), JSON.stringify({ compilerOptions, files: ["consumer.ts"] }));
     await run(node, [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.check.json"], project);
+  }, RUN_TIMEOUT_MS);
+});
+
+describe("the JSR package", () => {
+  const folder = () => join(unpacked, "dist", "jsr");
+  const config = () => JSON.parse(readFileSync(join(folder(), "jsr.json"), "utf8"));
+
+  test("is what deno.json says, but for where its code is", () => {
+    const { name, version, license, exports } = config();
+    expect({ name, version, license }).toEqual({
+      name: denoConfig.name,
+      version: denoConfig.version,
+      license: denoConfig.license,
+    });
+    expect(Object.keys(exports)).toEqual(Object.keys(denoConfig.exports));
+  });
+
+  test("has the code of the npm package", () => {
+    for (const name of readdirSync(join(folder(), "dist"))) {
+      const code = readFileSync(join(unpacked, "dist", name), "utf8");
+      expect(readFileSync(join(folder(), "dist", name), "utf8").endsWith(code), name).toBe(true);
+    }
+  });
+
+  test("has the types and the documentation of the sources", async () => {
+    const [entry, syscalls]: string[] = Object.values(config().exports);
+    writeFileSync(join(work, "consumer.ts"), consumer(`./package/dist/jsr/${entry}`, `./package/dist/jsr/${syscalls}`));
+    await run(join(bin, "deno"), ["check", "--no-config", "consumer.ts"], work);
+    await run(join(bin, "deno"), ["doc", "--lint", entry!, syscalls!], folder());
+  }, RUN_TIMEOUT_MS);
+
+  test("is what JSR takes", async () => {
+    await run(join(bin, "deno"), ["publish", "--dry-run", "--allow-dirty"], folder());
   }, RUN_TIMEOUT_MS);
 });
 
