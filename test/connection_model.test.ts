@@ -7,6 +7,7 @@ import { describeProgram, programs } from "./support/connection_programs.ts";
 import { type Action, play as playWithRealLimits, type Program, type Script } from "./support/connection_world.ts";
 import { importCopy, removeCopies } from "./support/copies.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
+import { checkMany, fails } from "./support/properties.ts";
 
 // With each set of limits. CONNECTION_PROGRAMS asks for more, with TEST_FILE_ALARM for the seconds they may take.
 const PROGRAMS = Number(process.env.CONNECTION_PROGRAMS ?? 4_000);
@@ -15,8 +16,6 @@ const TIMEOUT_MS = 300_000 + 20 * PROGRAMS;
 const PROGRAMS_PER_BUG = 5_000;
 /** Between two looks at whatever else the process has to do. */
 const SLICE = 500;
-
-const seed = process.env.TEST_SEED === undefined ? Date.now() & 0x7fffffff : Number(process.env.TEST_SEED);
 
 expectNoLeak();
 removeCopies();
@@ -44,14 +43,7 @@ describe.each(["as they are", "made small"])("with limits %s,", (limits) => {
   const play: Play = (...args) => (limits === "made small" ? playWithSmallLimits : playWithRealLimits)(...args);
 
   test(`connections do as the model does in ${PROGRAMS} random programs`, async () => {
-    for (let run = 0; run * SLICE < PROGRAMS; run++) {
-      // A failure prints its seed: TEST_SEED plays it again.
-      await fc.assert(fc.asyncProperty(programs, explained(play)), {
-        seed: seed + run,
-        numRuns: Math.min(SLICE, PROGRAMS - run * SLICE),
-      });
-      await new Promise((resolve) => setTimeout(resolve, 0));
-    }
+    await checkMany(fc.asyncProperty(programs, explained(play)), PROGRAMS, SLICE);
   }, TIMEOUT_MS);
 });
 
@@ -97,11 +89,7 @@ describe("a bug that is planted makes the programs fail:", () => {
     if (edit !== undefined) {
       ({ play } = await importCopy("test/support/connection_world.ts", [...SMALL_LIMITS, edit]) as { play: Play });
     }
-    const result = await fc.check(fc.asyncProperty(unixPrograms, (program) => play(program, sabotage)), {
-      seed,
-      numRuns: PROGRAMS_PER_BUG,
-      endOnFailure: true,
-    });
-    expect(result.failed, "the programs find it").toBe(true);
+    const property = fc.asyncProperty(unixPrograms, (program) => play(program, sabotage));
+    expect(await fails(property, PROGRAMS_PER_BUG), "the programs find it").toBe(true);
   }, 120_000);
 });

@@ -10,6 +10,7 @@ import { FrameError, type Framer } from "../src/framer.ts";
 import { HeaderFramer } from "../src/header_framer.ts";
 import { LengthPrefixFramer } from "../src/length_prefix_framer.ts";
 import { concat, type Cut, cutByDelimiter, cutByHeader, cutByLength } from "./support/framers.ts";
+import { checkMany } from "./support/properties.ts";
 
 // About 5 s; FRAMING_INPUTS asks for more, with TEST_FILE_ALARM for the seconds it may take.
 const INPUTS = Number(process.env.FRAMING_INPUTS ?? 60_000);
@@ -18,7 +19,6 @@ const TIMEOUT_MS = 60_000 + INPUTS;
 /** Between two looks at whatever else the process has to do. */
 const SLICE = 2_000;
 
-const seed = process.env.TEST_SEED === undefined ? Date.now() & 0x7fffffff : Number(process.env.TEST_SEED);
 const NONE = new Uint8Array(0);
 
 /** What `onFrame` does with a frame; beyond its end a script says "go on". */
@@ -117,15 +117,8 @@ function expectSame(found: Cut, expected: Cut): void {
   }
 }
 
-async function checkInputs<T>(inputs: fc.Arbitrary<T>, check: (input: T, play: Play) => void): Promise<void> {
-  for (let run = 0; run * SLICE < INPUTS_EACH; run++) {
-    // A failure prints its seed and path: TEST_SEED plays it again.
-    fc.assert(fc.property(inputs, plays, check), {
-      seed: seed + run,
-      numRuns: Math.min(SLICE, INPUTS_EACH - run * SLICE),
-    });
-    await new Promise((resolve) => setTimeout(resolve, 0));
-  }
+function checkInputs<T>(inputs: fc.Arbitrary<T>, check: (input: T, play: Play) => void): Promise<void> {
+  return checkMany(fc.property(inputs, plays, check), INPUTS_EACH, SLICE);
 }
 
 const maxFrameBytes = fc.integer({ min: 1, max: 12 });

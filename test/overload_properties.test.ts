@@ -5,6 +5,7 @@ import { importCopy, removeCopies } from "./support/copies.ts";
 import { steps, worlds } from "./support/overload_sequences.ts";
 import { play } from "./support/overload_world.ts";
 import { PLANTED_BUGS } from "./support/planted_bugs.ts";
+import { checkMany, fails } from "./support/properties.ts";
 
 // 10^5 in the three runtimes together; OVERLOAD_SEQUENCES asks for more, with TEST_FILE_ALARM for the seconds it may take.
 const SEQUENCES = Number(process.env.OVERLOAD_SEQUENCES ?? 34_000);
@@ -14,29 +15,16 @@ const SEQUENCES_PER_BUG = 20_000;
 /** Between two looks at whatever else the process has to do. */
 const SLICE = 2_000;
 
-const seed = process.env.TEST_SEED === undefined ? Date.now() & 0x7fffffff : Number(process.env.TEST_SEED);
-
 removeCopies();
 
 test(`overload keeps its invariants in ${SEQUENCES} random sequences`, async () => {
-  for (let run = 0; run * SLICE < SEQUENCES; run++) {
-    // A failure prints its seed and path: TEST_SEED plays it again.
-    fc.assert(fc.property(worlds, steps, play), {
-      seed: seed + run,
-      numRuns: Math.min(SLICE, SEQUENCES - run * SLICE),
-    });
-    await new Promise((resolve) => setTimeout(resolve, 0));
-  }
+  await checkMany(fc.property(worlds, steps, play), SEQUENCES, SLICE);
 }, TIMEOUT_MS);
 
 describe("a bug that is planted makes the sequences fail:", () => {
   test.each(PLANTED_BUGS)("$name", async (bug) => {
     const world = await importCopy("test/support/overload_world.ts", [bug]);
-    const result = fc.check(fc.property(worlds, steps, (world as { play: typeof play }).play), {
-      seed,
-      numRuns: SEQUENCES_PER_BUG,
-      endOnFailure: true,
-    });
-    expect(result.failed, "the sequences find it").toBe(true);
+    const property = fc.property(worlds, steps, (world as { play: typeof play }).play);
+    expect(await fails(property, SEQUENCES_PER_BUG), "the sequences find it").toBe(true);
   }, 120_000);
 });
