@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { median, quantile } from "../figures.ts";
 import { type Client, Clients, type Outcome } from "./clients.ts";
 import type { Contestant } from "./contestants.ts";
 import { ServerProcess, type Start } from "./server_process.ts";
@@ -277,13 +278,14 @@ class Scene {
     clients.latenciesMs = [];
     await begin();
     await clients.during(ms);
-    const sorted = clients.latenciesMs.toSorted((a, b) => a - b);
+    const { latenciesMs } = clients;
+    const latencies = { samples: latenciesMs.length, p50Ms: median(latenciesMs), p99Ms: quantile(latenciesMs, 0.99) };
     clients.pingEveryMs *= SLOWER;
     const [startedAtMs, before] = [performance.now(), this.#server.cpuSeconds];
     await clients.during(ms);
     const cpuPercent = 100_000 * (this.#server.cpuSeconds - before) / (performance.now() - startedAtMs);
     clients.pingEveryMs /= SLOWER;
-    return { cpuPercent, samples: sorted.length, p50Ms: quantile(sorted, 0.5), p99Ms: quantile(sorted, 0.99) };
+    return { cpuPercent, ...latencies };
   }
 }
 
@@ -291,14 +293,6 @@ function count(clients: readonly Client[]): Partial<Record<Outcome, number>> {
   const counts: Partial<Record<Outcome, number>> = {};
   for (const { outcome } of clients) counts[outcome] = (counts[outcome] ?? 0) + 1;
   return counts;
-}
-
-function quantile(sorted: readonly number[], part: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? NaN;
-}
-
-function median(values: readonly number[]): number {
-  return quantile(values.toSorted((a, b) => a - b), 0.5);
 }
 
 /** Each figure's median. */
