@@ -47,6 +47,10 @@ describe("UnavailableError", { timeout: 30_000 }, () => {
   });
 
   describe.runIf(RUNTIME === "deno")("in Deno", () => {
+    test("libc is called without its process, which takes long to load", async () => {
+      expect(await scriptOutput("without_process.ts")).toBe(0);
+    });
+
     test.each([
       ["without --allow-ffi", []],
       ["with --allow-ffi for one library by path", ["--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6"]],
