@@ -5,18 +5,32 @@ import { ERRNO, type ErrnoName } from "./errno.ts";
 // therefore doubted and the call repeated once, where that is harmless. A wrong value that looks plausible passes: so
 // nothing irreversible may hang on an errno alone.
 
-/** For one function: which errno it can plausibly return, as a table indexed by number. */
-export type Plausible = Uint8Array;
+/** For one function: which errno it can plausibly return. */
+export class Plausible {
+  readonly #names: readonly ErrnoName[];
+  /** Indexed by errno; made when the function first fails. */
+  #table: Uint8Array | undefined;
 
-function plausible(...names: ErrnoName[]): Plausible {
-  const table = new Uint8Array(256);
-  for (const name of names) table[ERRNO[name][0]] = 1;
-  return table;
+  /** For a function that fails with these. */
+  constructor(...names: readonly ErrnoName[]) {
+    this.#names = names;
+  }
+
+  /** Whether it can fail with this one. */
+  has(errno: number): boolean {
+    return (this.#table ??= this.#tabulate())[errno] === 1;
+  }
+
+  #tabulate(): Uint8Array {
+    const table = new Uint8Array(256);
+    for (const name of this.#names) table[ERRNO[name][0]] = 1;
+    return table;
+  }
 }
 
 /** Whether `result` is a failure that a function with these errnos cannot have. */
-export function isDoubtful(result: number, table: Plausible): boolean {
-  return result < 0 && table[-result] !== 1;
+export function isDoubtful(result: number, plausible: Plausible): boolean {
+  return result < 0 && !plausible.has(-result);
 }
 
 // accept(2): "Linux accept() passes already-pending network errors on the new socket as an error code".
@@ -41,7 +55,7 @@ const FILES: ErrnoName[] = ["EMFILE", "ENFILE", "ENOMEM"];
 
 /** By function, from section 2 of the manual and, for sockets, section 7. */
 export const PLAUSIBLE = {
-  socket: plausible(
+  socket: new Plausible(
     ...FILES,
     "EACCES",
     "EPERM",
@@ -51,7 +65,7 @@ export const PLAUSIBLE = {
     "EPROTONOSUPPORT",
     "ESOCKTNOSUPPORT",
   ),
-  bind: plausible(
+  bind: new Plausible(
     ...SOCKET,
     "EACCES",
     "EPERM",
@@ -66,8 +80,8 @@ export const PLAUSIBLE = {
     "ENODEV",
     "ENOSPC",
   ),
-  accept4: plausible(...SOCKET, ...FILES, ...NETWORK, "EAGAIN", "EPERM"),
-  setsockopt: plausible(
+  accept4: new Plausible(...SOCKET, ...FILES, ...NETWORK, "EAGAIN", "EPERM"),
+  setsockopt: new Plausible(
     ...SOCKET,
     "ENOPROTOOPT",
     "EDOM",
@@ -82,8 +96,8 @@ export const PLAUSIBLE = {
     "EBUSY",
     "ENOENT",
   ),
-  recv: plausible(...SOCKET, ...NETWORK, "EAGAIN", "ENOTCONN", "EPIPE", "EMSGSIZE"),
-  send: plausible(
+  recv: new Plausible(...SOCKET, ...NETWORK, "EAGAIN", "ENOTCONN", "EPIPE", "EMSGSIZE"),
+  send: new Plausible(
     ...SOCKET,
     ...NETWORK,
     "EAGAIN",
@@ -97,11 +111,11 @@ export const PLAUSIBLE = {
     "EISCONN",
     "EADDRNOTAVAIL",
   ),
-  epollCreate1: plausible(...FILES, "EINVAL"),
-  epollCtl: plausible("EBADF", "EEXIST", "EINVAL", "ELOOP", "ENOENT", "ENOMEM", "ENOSPC", "EPERM"),
-  epollWait: plausible("EBADF", "EFAULT", "EINTR", "EINVAL"),
-  dup3: plausible("EBADF", "EBUSY", "EINTR", "EINVAL", "EMFILE", "ENOMEM"),
-  open: plausible(
+  epollCreate1: new Plausible(...FILES, "EINVAL"),
+  epollCtl: new Plausible("EBADF", "EEXIST", "EINVAL", "ELOOP", "ENOENT", "ENOMEM", "ENOSPC", "EPERM"),
+  epollWait: new Plausible("EBADF", "EFAULT", "EINTR", "EINVAL"),
+  dup3: new Plausible("EBADF", "EBUSY", "EINTR", "EINVAL", "EMFILE", "ENOMEM"),
+  open: new Plausible(
     ...FILES,
     "EACCES",
     "EPERM",

@@ -139,13 +139,16 @@ export const ERRNO = {
 /** The symbolic name of an errno, such as `"EMFILE"`. */
 export type ErrnoName = keyof typeof ERRNO;
 
-const NAME_BY_NUMBER: ReadonlyMap<number, ErrnoName> = new Map(
-  Object.entries(ERRNO).map(([name, [errno]]) => [errno, name as ErrnoName]),
-);
+let nameByNumber: ReadonlyMap<number, ErrnoName> | undefined;
+
+function nameOf(errno: number): ErrnoName | undefined {
+  nameByNumber ??= new Map(Object.entries(ERRNO).map(([name, [number]]) => [number, name as ErrnoName]));
+  return nameByNumber.get(errno);
+}
 
 /** `"EMFILE"` for 24; `"E<number>"` for a number this module does not know. */
 export function errnoName(errno: number): string {
-  return NAME_BY_NUMBER.get(errno) ?? `E${errno}`;
+  return nameOf(errno) ?? `E${errno}`;
 }
 
 /** A system call that failed, in words a caller can act on. Compare `code`, never `message`. */
@@ -164,7 +167,7 @@ export class SystemError extends Error {
    * what would help and completes "…; ".
    */
   constructor(action: string, syscall: string, errno: number, cure?: string) {
-    const name = NAME_BY_NUMBER.get(errno);
+    const name = nameOf(errno);
     const message = name === undefined ? "unknown" : ERRNO[name][1];
     super(
       `Cannot ${action}: ${syscall}(2) returned ${name ?? `E${errno}`} (${message})${

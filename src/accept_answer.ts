@@ -25,14 +25,15 @@ const ERRNOS: Readonly<Record<AcceptAnswer, readonly ErrnoName[]>> = {
   ],
 };
 
-const ANSWER_BY_ERRNO: ReadonlyMap<number, AcceptAnswer> = new Map(
-  Object.entries(ERRNOS).flatMap(([answer, names]) => names.map((name) => [ERRNO[name][0], answer as AcceptAnswer])),
-);
+let answerByErrno: ReadonlyMap<number, AcceptAnswer> | undefined;
 
 /**
  * What the positive `errno` of a failed accept4(2) means. An unknown one is taken for a connection that is gone: the
  * next call tells, and the accept budget bounds how many there are.
  */
 export function answerOf(errno: number): AcceptAnswer {
-  return ANSWER_BY_ERRNO.get(errno) ?? "peer gone";
+  answerByErrno ??= new Map(
+    Object.entries(ERRNOS).flatMap(([answer, names]) => names.map((name) => [ERRNO[name][0], answer as AcceptAnswer])),
+  );
+  return answerByErrno.get(errno) ?? "peer gone";
 }
