@@ -48,8 +48,11 @@ export function broadcast(
 ): number {
   const shared = chunk instanceof SharedBytes ? chunk : new SharedBytes(chunk);
   let withRoom = 0;
-  for (const connection of connections) {
+  const write = (connection: { write(chunk: SharedBytes): boolean }) => {
     if (connection.write(shared)) withRoom++;
-  }
+  };
+  // Where the loop is not compiled yet, the iterator of a set makes an object for each element.
+  if (connections instanceof Set) connections.forEach(write);
+  else for (const connection of connections) write(connection);
   return withRoom;
 }
