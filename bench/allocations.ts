@@ -4,7 +4,7 @@ import type { Contestant } from "./contestants.ts";
 import { anew, inTurn } from "./in_turn.ts";
 import type { Entry, Figures } from "./results.ts";
 import type { Bench, Section } from "./sections.ts";
-import type { ServerMode } from "./workloads.ts";
+import type { LoadMode, ServerMode } from "./workloads.ts";
 
 /** On V8 and on JavaScriptCore: with less for each, there is none for each. */
 export const SMALLEST_OBJECT_BYTES = 16;
@@ -13,6 +13,8 @@ interface AllocationCase {
   readonly name: string;
   readonly title: string;
   readonly mode: ServerMode;
+  readonly load: LoadMode;
+  readonly clients: number;
   readonly bytes: number;
   readonly depth: number;
   /** Whether only Spillway's server has the mode. */
@@ -21,19 +23,20 @@ interface AllocationCase {
   readonly isGoal: boolean;
 }
 
-const ECHO = { mode: "echo", depth: 1, isOurs: false, isGoal: true } as const;
+const ECHO = { mode: "echo", load: "echo", clients: 64, depth: 1, isOurs: false, isGoal: true } as const;
+const BROADCAST = { mode: "broadcast", load: "broadcast", clients: 1000 } as const;
 
 /** The last shows that what is allocated is seen. */
 export const ALLOCATION_CASES: readonly AllocationCase[] = [
   { ...ECHO, name: "echo", title: "echo of 64 B", bytes: 64 },
   { ...ECHO, name: "large", title: "echo of 16 KiB", bytes: 16 * 1024 },
   { ...ECHO, name: "pipelined", title: "16 small writes", mode: "answers", bytes: 64, depth: 16, isOurs: true },
+  { ...ECHO, ...BROADCAST, name: "broadcast", title: "broadcast of 256 B", bytes: 256 },
   { ...ECHO, name: "planted", title: "planted object", mode: "planted", bytes: 64, isOurs: true, isGoal: false },
 ];
 
-const CLIENTS = 64;
 /** Until what is hot is compiled, in rounds. */
-const WARM_ROUNDS = 3;
+const WARM_ROUNDS = 6;
 /** Less than that, for a message, is not worth a line. */
 const NOTED_BYTES = 1;
 
@@ -82,15 +85,16 @@ async function profile(
 /** Bytes for a message by the function that allocates them, most first. */
 async function measure(
   contestant: Contestant,
-  { mode, bytes, depth }: AllocationCase,
-  { generator, roundMs }: Bench,
+  { mode, load: loadMode, clients, bytes, depth }: AllocationCase,
+  { generator, roundMs, mostConnections }: Bench,
   tell: (complaint: string) => void,
 ): Promise<(readonly [site: string, bytes: number])[]> {
   await using server = new Child(contestant.countingCommand!(mode));
   const port = Number(await server.line());
-  const plan = { mode: "echo", clients: CLIENTS, idle: 0, bytes, depth, interval: 0, total: 0, ms: roundMs } as const;
+  const plan = { mode: loadMode, idle: 0, bytes, depth, interval: 0, total: 0, ms: roundMs };
   let sites: Record<string, number> = {};
-  const load = await generator.run(server, port, { ...plan, warmup: WARM_ROUNDS * roundMs }, async () => {
+  const most = { clients: Math.min(clients, mostConnections), warmup: WARM_ROUNDS * roundMs };
+  const load = await generator.run(server, port, { ...plan, ...most }, async () => {
     server.say("begin");
     await server.line();
     return async () => {

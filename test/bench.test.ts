@@ -145,6 +145,7 @@ test("bench sees an object that is allocated for each message, and whose it is",
     `echo of 64 B: ${name}`,
     `echo of 16 KiB: ${name}`,
     `16 small writes: ${name}`,
+    `broadcast of 256 B: ${name}`,
   ]);
 });
 
