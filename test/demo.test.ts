@@ -1,8 +1,9 @@
 /** `npm run demo`, where nobody looks at it: it shows that clients are refused, and that the server goes on. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { expect, test, vi } from "vitest";
+import { until } from "./support/conditions.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
-import { expectNoProcesses, start, until } from "./support/processes.ts";
+import { expectNoProcesses, start } from "./support/processes.ts";
 import { RUNTIME } from "./support/scripts.ts";
 
 const DEMO = "examples/overload.ts";

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, test, vi } from "vitest";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
+import { until } from "./support/conditions.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
 import {
@@ -11,7 +12,6 @@ import {
   start,
   startProgram,
   startServer,
-  until,
 } from "./support/processes.ts";
 import { needsProgram } from "./support/programs.ts";
 import { randomStreams } from "./support/random.ts";

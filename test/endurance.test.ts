@@ -12,12 +12,13 @@ import { type ConnectionOptions, resolveConnection } from "../src/connection_opt
 import { EventLoop } from "../src/loop.ts";
 import { serve, type Server, type ServerOptions } from "../src/server.ts";
 import type { Timer } from "../src/timers.ts";
+import { until } from "./support/conditions.ts";
 import { disown, expectNoLeak, openNumbers } from "./support/descriptors.ts";
 import { heapBytes } from "./support/heap.ts";
 import { ManualHost } from "./support/hosts.ts";
 import { turnUntil, turnUntilQuiet } from "./support/loops.ts";
 import { byHand, connectPeers, ENDURANCE, type Hand, Peer, roomForPairs, streamBytes } from "./support/peers.ts";
-import { expectNoProcesses, start, type TestProcess, TICKS_PER_SECOND, until } from "./support/processes.ts";
+import { expectNoProcesses, start, type TestProcess, TICKS_PER_SECOND } from "./support/processes.ts";
 import { seededRandom } from "./support/random.ts";
 import { bytes, socketPair } from "./support/sockets.ts";
 

@@ -3,6 +3,7 @@ import { readdirSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test, vi } from "vitest";
 import { allAnswered, drive, type EchoClient, summary } from "./support/clients.ts";
+import { until } from "./support/conditions.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
 import { areServed, close, connect, isServed, isServing, limited, settled, SETTLING_MS } from "./support/overloaded.ts";
@@ -13,7 +14,6 @@ import {
   start,
   startServer,
   TICKS_PER_SECOND,
-  until,
 } from "./support/processes.ts";
 import { needsProgram } from "./support/programs.ts";
 import { type Call, readTrace, tracedBy } from "./support/trace.ts";

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test, vi } from "vitest";
 import type { AcceptCounters, OverloadEvent } from "../mod.ts";
 import { allAnswered, drive, summary } from "./support/clients.ts";
+import { until } from "./support/conditions.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import {
   areServed,
@@ -19,7 +20,7 @@ import {
   SETTLING_MS,
   startOverloaded,
 } from "./support/overloaded.ts";
-import { ends, expectNoProcesses, type ServerProcess, startProgram, startServer, until } from "./support/processes.ts";
+import { ends, expectNoProcesses, type ServerProcess, startProgram, startServer } from "./support/processes.ts";
 import { needsProgram } from "./support/programs.ts";
 import { RUNTIME, scriptOutput } from "./support/scripts.ts";
 import { bytes } from "./support/sockets.ts";

@@ -4,9 +4,10 @@ import { MSG, POLL, SHUT, SOCK } from "../ffi/constants.ts";
 import { encodeSockaddr } from "../ffi/layout.ts";
 import * as sys from "../ffi/syscalls.ts";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
+import { until } from "./support/conditions.ts";
 import { closeNow, expectNoLeak, outcome, own } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
-import { endsWell, expectNoProcesses, type ServerProcess, start, startServer, until } from "./support/processes.ts";
+import { endsWell, expectNoProcesses, type ServerProcess, start, startServer } from "./support/processes.ts";
 import { randomStreams } from "./support/random.ts";
 import { addressOf, bytes, ready, reset, tcpListener, tcpSocket, text } from "./support/sockets.ts";
 

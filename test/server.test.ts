@@ -2,9 +2,10 @@ import { existsSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { type Connection, EventLoop, serve, type ServerOptions } from "../mod.ts";
 import { AF, bind, encodeSockaddr, listen, realSyscalls, SOCK, socket } from "../ffi/syscalls.ts";
+import { until } from "./support/conditions.ts";
 import { closeNow, disown, expectNoLeak, own } from "./support/descriptors.ts";
 import { newPath } from "./support/folders.ts";
-import { Client, until } from "./support/net_client.ts";
+import { Client } from "./support/net_client.ts";
 import { refused } from "./support/servers.ts";
 import { tcpListener } from "./support/sockets.ts";
 

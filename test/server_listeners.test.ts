@@ -4,9 +4,10 @@ import { EventLoop, serve, type Server, type ServerOptions } from "../mod.ts";
 import { EPOLL, EPOLL_CTL, SHUT } from "../ffi/constants.ts";
 import { realSyscalls, shutdown } from "../ffi/syscalls.ts";
 import { isListening } from "../src/socket.ts";
+import { until } from "./support/conditions.ts";
 import { closeNow, disown, expectNoLeak } from "./support/descriptors.ts";
 import { newPath } from "./support/folders.ts";
-import { Client, until } from "./support/net_client.ts";
+import { Client } from "./support/net_client.ts";
 import { refused } from "./support/servers.ts";
 import { tcpListener } from "./support/sockets.ts";
 

@@ -6,21 +6,13 @@ import { encodeSockaddr } from "../ffi/layout.ts";
 import { connect, recv, send, socket } from "../ffi/syscalls.ts";
 import { type Address, encodeAddress } from "../src/address.ts";
 import { serve } from "../src/server.ts";
+import { until } from "./support/conditions.ts";
 import { closeNow, expectNoLeak, outcome, own } from "./support/descriptors.ts";
 import { bytes, reset } from "./support/sockets.ts";
 
 expectNoLeak();
 
 const CLIENTS = 10;
-const DEADLINE_MS = 10_000;
-
-async function until(isDone: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + DEADLINE_MS;
-  while (!isDone()) {
-    if (performance.now() > deadline) throw new Error(`Waited too long for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-}
 
 /** A client that the kernel has connected to `address`; nobody needs to accept it for that. */
 function clientOf(address: Address): number {

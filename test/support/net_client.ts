@@ -1,8 +1,7 @@
 /** Clients over the runtime's own `node:net`, for servers that run beside it. */
 import { connect, type Socket } from "node:net";
 import type { Address } from "../../src/address.ts";
-
-const DEADLINE_MS = 10_000;
+import { until } from "./conditions.ts";
 
 /** A client, and all it has received. */
 export class Client {
@@ -24,14 +23,5 @@ export class Client {
   async ask(text: string, answer: string): Promise<void> {
     this.socket.write(text);
     await until(() => this.received === answer, `${JSON.stringify(answer)}, not ${JSON.stringify(this.received)}`);
-  }
-}
-
-/** Waits until `isDone`, and fails with `what` if that takes too long. */
-export async function until(isDone: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + DEADLINE_MS;
-  while (!isDone()) {
-    if (performance.now() > deadline) throw new Error(`Waited too long for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 1));
   }
 }

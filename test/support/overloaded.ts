@@ -2,7 +2,8 @@
 import { readdirSync, readlinkSync } from "node:fs";
 import type { AcceptCounters, OverloadEvent, ServerOptions } from "../../mod.ts";
 import { allAnswered, drive, EchoClient } from "./clients.ts";
-import { type ServerProcess, startServer, until } from "./processes.ts";
+import { until } from "./conditions.ts";
+import { type ServerProcess, startServer } from "./processes.ts";
 import { RUNTIME } from "./scripts.ts";
 import { bytes } from "./sockets.ts";
 

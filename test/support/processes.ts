@@ -2,16 +2,15 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterEach, expect } from "vitest";
 import { encodeSockaddr } from "../../ffi/layout.ts";
+import { until } from "./conditions.ts";
 import { RUNTIME } from "./scripts.ts";
 import { loopback } from "./sockets.ts";
 
 const START_MS = 30_000;
 const END_MS = 20_000;
-const CONDITION_MS = 20_000;
 
 /** Ticks a second of the times in /proc/PID/stat: USER_HZ, which is 100 on every architecture. proc(5). */
 export const TICKS_PER_SECOND = 100;
@@ -199,13 +198,4 @@ export async function endsWell(
   await ends(server, signal);
   expect(server.stderr).toMatch(said);
   expect(server.lines).toEqual([server.announcement]);
-}
-
-/** Waits for `condition`; throws if it is not met in time. */
-export async function until(condition: () => boolean, what: string, deadlineMs: number = CONDITION_MS): Promise<void> {
-  const deadline = performance.now() + deadlineMs;
-  while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`Cannot see ${what}: it did not happen within ${deadlineMs} ms`);
-    await sleep(2);
-  }
 }

@@ -1,7 +1,7 @@
 /** A client of Redis that keeps every byte of a reply. Strings here have a code unit for each byte. */
 import { Buffer } from "node:buffer";
 import { connect, type NetConnectOpts, type Socket } from "node:net";
-import { until } from "./processes.ts";
+import { until } from "./conditions.ts";
 
 /** One reply, and those in it. */
 export interface Reply {

@@ -1,6 +1,7 @@
 /** What strace(1) saw of a process. */
 import { readFileSync } from "node:fs";
-import { startProgram, type TestProcess, until } from "./processes.ts";
+import { until } from "./conditions.ts";
+import { startProgram, type TestProcess } from "./processes.ts";
 
 /** One system call that has returned. */
 export interface Call {
