@@ -2,10 +2,9 @@
 import { describe, expect, test, vi } from "vitest";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
-import { concat } from "./support/framers.ts";
 import { endsWell, expectNoProcesses, start, startServer } from "./support/processes.ts";
 import { randomBytes, seededRandom } from "./support/random.ts";
-import { bytes } from "./support/sockets.ts";
+import { bytes, concat } from "./support/sockets.ts";
 
 const FRAMED = "examples/framed.ts";
 const MAX_FRAME_BYTES = 64 * 1024;

@@ -6,9 +6,9 @@ import { FRAMER_KEPT_BYTES, FRAMER_MIN_BYTES } from "../src/limits.ts";
 import { DelimiterFramer } from "../src/delimiter_framer.ts";
 import { HeaderFramer } from "../src/header_framer.ts";
 import { LengthPrefixFramer } from "../src/length_prefix_framer.ts";
-import { concat, frameError, KINDS, push } from "./support/framers.ts";
+import { frameError, KINDS, push } from "./support/framers.ts";
 import { workOf } from "./support/framing_work.ts";
-import { bytes, text } from "./support/sockets.ts";
+import { bytes, concat, text } from "./support/sockets.ts";
 
 const NONE = bytes(0);
 const body = (length: number, value = 65) => bytes(length).fill(value);

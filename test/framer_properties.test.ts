@@ -9,8 +9,9 @@ import { DelimiterFramer } from "../src/delimiter_framer.ts";
 import { FrameError, type Framer } from "../src/framer.ts";
 import { HeaderFramer } from "../src/header_framer.ts";
 import { LengthPrefixFramer } from "../src/length_prefix_framer.ts";
-import { concat, type Cut, cutByDelimiter, cutByHeader, cutByLength } from "./support/framers.ts";
+import { type Cut, cutByDelimiter, cutByHeader, cutByLength } from "./support/framers.ts";
 import { checkMany } from "./support/properties.ts";
+import { concat } from "./support/sockets.ts";
 
 // About 5 s; FRAMING_INPUTS asks for more, with TEST_FILE_ALARM for the seconds it may take.
 const INPUTS = Number(process.env.FRAMING_INPUTS ?? 60_000);

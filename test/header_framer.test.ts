@@ -1,8 +1,8 @@
 /** src/header_framer.ts: headers of every size, and what their reader may say. */
 import { describe, expect, test } from "vitest";
 import { HeaderFramer, type HeaderOptions } from "../src/header_framer.ts";
-import { concat, frameError, push } from "./support/framers.ts";
-import { bytes, text } from "./support/sockets.ts";
+import { frameError, push } from "./support/framers.ts";
+import { bytes, concat, text } from "./support/sockets.ts";
 
 const framer = (options: Partial<HeaderOptions>) =>
   new HeaderFramer({ headerBytes: 3, bodyBytes: (header) => header[2]!, maxFrameBytes: 100, ...options });

@@ -1,9 +1,9 @@
 /** src/length_prefix_framer.ts: every size and order of a length, and what is refused. */
 import { describe, expect, test } from "vitest";
 import { LengthPrefixFramer, type LengthPrefixOptions } from "../src/length_prefix_framer.ts";
-import { concat, frameError, push } from "./support/framers.ts";
+import { frameError, push } from "./support/framers.ts";
 import { workOf } from "./support/framing_work.ts";
-import { bytes, text } from "./support/sockets.ts";
+import { bytes, concat, text } from "./support/sockets.ts";
 
 const framer = (options: Partial<LengthPrefixOptions>) =>
   new LengthPrefixFramer({ lengthBytes: 4, maxFrameBytes: 2 ** 32, ...options });

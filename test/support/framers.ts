@@ -3,7 +3,7 @@ import { DelimiterFramer, type DelimiterOptions } from "../../src/delimiter_fram
 import { FrameError, type FrameErrorCode, type Framer } from "../../src/framer.ts";
 import { HeaderFramer, type HeaderOptions } from "../../src/header_framer.ts";
 import { LengthPrefixFramer, type LengthPrefixOptions } from "../../src/length_prefix_framer.ts";
-import { bytes } from "./sockets.ts";
+import { bytes, concat } from "./sockets.ts";
 
 /** What a stream holds: whole frames, and what follows them. */
 export interface Cut {
@@ -117,17 +117,6 @@ export const KINDS: readonly Kind[] = [
     broken: Uint8Array.of(255, 255, 255, 255),
   },
 ];
-
-/** All of them, one after the other. */
-export function concat(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const all = bytes(parts.reduce((sum, part) => sum + part.byteLength, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.byteLength;
-  }
-  return all;
-}
 
 /** Pushes `chunks`, and returns copies of the frames; what is thrown is left to the caller. */
 export function push(framer: Framer, ...chunks: readonly Uint8Array[]): Uint8Array[] {

@@ -9,7 +9,7 @@ import { type ConnectionHandlers, type ConnectionOptions, resolveConnection } fr
 import { EventLoop, type EventLoopOptions } from "../../src/loop.ts";
 import { disown } from "./descriptors.ts";
 import { pattern } from "./patterns.ts";
-import { socketPair, tcpPair } from "./sockets.ts";
+import { concat, socketPair, tcpPair } from "./sockets.ts";
 
 const DEADLINE_MS = 10_000;
 const BLOCKING_BYTES = 64 * 1024;
@@ -118,13 +118,7 @@ export function receiveAll(fd: number, reset: "fails" | "ends it" = "fails"): Ui
     if (received === -ERRNO.ECONNRESET[0] && reset === "ends it") break;
     chunks.push(buffer.slice(0, expectValue(received, "receive in a test", "recv")));
   }
-  const all = new Uint8Array(chunks.reduce((sum, { byteLength }) => sum + byteLength, 0));
-  let at = 0;
-  for (const chunk of chunks) {
-    all.set(chunk, at);
-    at += chunk.byteLength;
-  }
-  return all;
+  return concat(...chunks);
 }
 
 /** Writes the pattern until the kernel takes no more. @returns How much of it. */

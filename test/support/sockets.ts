@@ -91,3 +91,14 @@ export function bytes(text: string | number): Uint8Array<ArrayBuffer> {
 export function text(from: Uint8Array, count: number = from.byteLength): string {
   return new TextDecoder().decode(from.subarray(0, count));
 }
+
+/** All of `parts`, one after the other. */
+export function concat(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const all = bytes(parts.reduce((sum, part) => sum + part.byteLength, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.byteLength;
+  }
+  return all;
+}
