@@ -143,7 +143,7 @@ export function expectNoProcesses(): void {
 }
 
 /** Kills what was started, each by its own id, and waits for the end. */
-export async function killProcesses(): Promise<void> {
+async function killProcesses(): Promise<void> {
   for (const child of running) {
     if (child.exit === undefined) child.kill("SIGKILL");
     await child.ended.catch(() => {});

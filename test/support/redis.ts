@@ -19,7 +19,7 @@ export function request(...args: string[]): string {
 }
 
 /** The reply that begins at `at`; `undefined` if it is not here whole. */
-export function replyAt(text: string, at: number): Reply | undefined {
+function replyAt(text: string, at: number): Reply | undefined {
   const lineEnd = text.indexOf("\r\n", at);
   if (lineEnd === -1) return undefined;
   const line = text.slice(at, lineEnd);

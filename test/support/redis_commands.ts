@@ -151,7 +151,7 @@ const TIMES: Readonly<Record<string, number>> = { TTL: 1, PTTL: 1_000 };
 const TIME_PRECISION = 2 ** -50;
 
 /** What both servers must have in common in their replies to a command. All of it, but for the exceptions above. */
-export function comparable(args: Args, reply: Reply): string {
+function comparable(args: Args, reply: Reply): string {
   const name = args[0]!.toUpperCase();
   const names = [name, `${name} ${(args[1] ?? "").toUpperCase()}`];
   const isOneOf = (list: readonly string[]) => names.some((one) => list.includes(one));
