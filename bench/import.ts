@@ -1,5 +1,5 @@
 /** What it costs to load Spillway. */
-import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -17,12 +17,14 @@ const MANIFEST = fileURLToPath(new URL("../package.json", import.meta.url));
 interface Import {
   readonly name: string;
   readonly runtime: Runtime;
-  readonly isOurs: boolean;
+  /** A file of the folder that is built, or a name. */
+  readonly module: "./dist/mod.js" | "./empty.js" | "node:net";
 }
 
 const IMPORTS: readonly Import[] = RUNTIMES.flatMap((runtime): Import[] => [
-  { name: `Spillway on ${NAMES[runtime]}`, runtime, isOurs: true },
-  { name: `node:net on ${NAMES[runtime]}`, runtime, isOurs: false },
+  { name: `Spillway on ${NAMES[runtime]}`, runtime, module: "./dist/mod.js" },
+  { name: `an empty module on ${NAMES[runtime]}`, runtime, module: "./empty.js" },
+  { name: `node:net on ${NAMES[runtime]}`, runtime, module: "node:net" },
 ]);
 
 /** The time that an import takes. */
@@ -31,16 +33,15 @@ export const IMPORT: Section = {
   isQuick: false,
   async run({ rounds, chosen }) {
     const folder = mkdtempSync(join(tmpdir(), "spillway-dist-"));
-    let built: Promise<string> | undefined;
-    /** As users get it, from npm or JSR. Node parses JavaScript twice where no manifest says that it is a module. */
-    const build = async () => {
-      await output([...RUN.node, BUILD, join(folder, "dist")]);
-      copyFileSync(MANIFEST, join(folder, "package.json"));
-      return pathToFileURL(join(folder, "dist", "mod.js")).href;
-    };
+    // As users get it, from npm or JSR. Node parses JavaScript twice where no manifest says that it is a module.
+    copyFileSync(MANIFEST, join(folder, "package.json"));
+    writeFileSync(join(folder, "empty.js"), "");
+    let built: Promise<unknown> | undefined;
     try {
-      const entries = await inTurn("import", chosen(IMPORTS), rounds, async ({ runtime, isOurs }) => {
-        const command = probe(runtime, "import", isOurs ? await (built ??= build()) : "node:net");
+      const entries = await inTurn("import", chosen(IMPORTS), rounds, async ({ runtime, module }) => {
+        await (built ??= output([...RUN.node, BUILD, join(folder, "dist")]));
+        const url = module.startsWith(".") ? pathToFileURL(join(folder, module)).href : module;
+        const command = probe(runtime, "import", url);
         await output(command); // Deno and Bun keep what they make of it, and the kernel reads its files
         return anew(async () => {
           const millis: number[] = [];

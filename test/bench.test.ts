@@ -118,7 +118,7 @@ test("bench measures what idle connections cost, as many as fit", async () => {
 });
 
 test("bench measures an import, and wake-ups from another thread", async () => {
-  const imported = [`Spillway on ${NAME}`, `node:net on ${NAME}`];
+  const imported = [`Spillway on ${NAME}`, `an empty module on ${NAME}`, `node:net on ${NAME}`];
   const woken = [`Spillway on ${NAME}`, `Spillway on ${NAME}, blocking`, `postMessage on ${NAME}`];
   if (hasProgram("cc")) woken.push("C, epoll");
   const { results } = await bench([
