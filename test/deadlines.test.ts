@@ -21,6 +21,8 @@ interface Scene {
     peer: number;
   };
   readonly ends: string[];
+  /** Lets `ms` pass, then tells whoever waited for it. */
+  readonly passMs: (ms: number) => void;
 }
 
 async function scene(test: (scene: Scene) => void): Promise<void> {
@@ -38,6 +40,10 @@ async function scene(test: (scene: Scene) => void): Promise<void> {
         connections.push(connection);
         return { connection, peer };
       },
+      passMs(ms) {
+        host.clockMs += ms;
+        turnUntilQuiet(loop);
+      },
     });
   } finally {
     for (const connection of connections) connection.close();
@@ -49,31 +55,27 @@ async function scene(test: (scene: Scene) => void): Promise<void> {
 
 // A drain handler, or whoever waited for something, resumes a connection that was closed meanwhile.
 test("resume() after the end sets no timer", () =>
-  scene(({ loop, host, connect, ends }) => {
+  scene(({ loop, connect, ends, passMs }) => {
     const { connection, peer } = connect({ readTimeoutMs: 100 }, { data: (connection) => connection.pause() });
     send(peer, bytes("half a mess"));
     turnUntil(loop, () => connection.isPaused, "the message");
     connection.close();
     connection.resume();
-    host.clockMs += 1_000;
-    turnUntilQuiet(loop);
+    passMs(1_000);
     expect(ends).toEqual(["close"]);
   }));
 
 // The time of a message that was said to have begun ran on a timer only if another deadline had left one.
 test("progress() with unfinished bytes starts the time of the next message, whenever it is called", () =>
-  scene(({ loop, host, connect, ends }) => {
+  scene(({ loop, connect, ends, passMs }) => {
     const { connection, peer } = connect({ readTimeoutMs: 100 }, { data: (connection) => connection.progress() });
     send(peer, bytes("a message, and a half"));
     turnUntil(loop, () => connection.bytesReceived > 0, "the message");
-    host.clockMs += 200;
-    turnUntilQuiet(loop);
+    passMs(200);
     connection.progress(6);
-    host.clockMs += 99;
-    turnUntilQuiet(loop);
+    passMs(99);
     expect(ends).toEqual([]);
-    host.clockMs += 1;
-    turnUntilQuiet(loop);
+    passMs(1);
     expect(ends).toEqual(["timeout"]);
   }));
 
@@ -100,31 +102,28 @@ test("limits of queues do not count what was dropped when the peer was found gon
 
 // The pause was added to the time of a message that began in it.
 test("progress() while reading is paused: the next message has its time from resume() on, and no more", () =>
-  scene(({ loop, host, connect, ends }) => {
+  scene(({ loop, host, connect, ends, passMs }) => {
     const { connection, peer } = connect({ readTimeoutMs: 100 }, { data: (connection) => connection.pause() });
     send(peer, bytes("a message, and a half"));
     turnUntil(loop, () => connection.isPaused, "the message");
     host.clockMs += 60_000;
     connection.progress(6);
     connection.resume();
-    host.clockMs += 99;
-    turnUntilQuiet(loop);
+    passMs(99);
     expect(ends).toEqual([]);
-    host.clockMs += 1;
-    turnUntilQuiet(loop);
+    passMs(1);
     expect(ends).toEqual(["timeout"]);
   }));
 
 // Our answer was cut off for a message that could not become whole any more.
 test("timeouts of reading are over with the peer's stream", () =>
-  scene(({ loop, host, connect, ends }) => {
+  scene(({ loop, connect, ends, passMs }) => {
     const { connection, peer } = connect({ readTimeoutMs: 100, handshakeTimeoutMs: 100, allowHalfOpen: true }, {});
     send(peer, bytes("half a mess"));
     shutdown(peer, SHUT.wr);
     turnUntil(loop, () => connection.bytesReceived > 0, "the message");
     turnUntilQuiet(loop);
-    host.clockMs += 1_000;
-    turnUntilQuiet(loop);
+    passMs(1_000);
     expect(ends).toEqual([]);
     connection.end("our answer");
     turnUntil(loop, () => ends.length > 0, "the end");

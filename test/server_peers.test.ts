@@ -5,7 +5,7 @@ import { AF, MSG, SOCK } from "../ffi/constants.ts";
 import { encodeSockaddr } from "../ffi/layout.ts";
 import { connect, recv, send, socket } from "../ffi/syscalls.ts";
 import { type Address, encodeAddress } from "../src/address.ts";
-import { serve } from "../src/server.ts";
+import { serve, type Server } from "../src/server.ts";
 import { until } from "./support/conditions.ts";
 import { closeNow, expectNoLeak, outcome, own } from "./support/descriptors.ts";
 import { bytes, reset } from "./support/sockets.ts";
@@ -20,6 +20,15 @@ function clientOf(address: Address): number {
   const client = own(socket(fields.family === "unix" ? AF.unix : AF.inet, SOCK.stream | SOCK.cloexec, 0));
   expect(outcome(connect(client, encodeSockaddr(fields)))).toBe(0);
   return client;
+}
+
+/** Whoever comes now is answered; then nobody is left. */
+async function isServing(server: Server): Promise<void> {
+  const client = clientOf(server.address);
+  send(client, bytes("x"));
+  await until(() => recv(client, bytes(8), MSG.dontwait) === 1, "an answer");
+  closeNow(client);
+  await until(() => server.connections.size === 0, "the last close");
 }
 
 describe.each(["level", "edge"] as const)("serve(), %s-triggered,", (trigger) => {
@@ -48,11 +57,7 @@ describe.each(["level", "edge"] as const)("serve(), %s-triggered,", (trigger) =>
       expect(told).toMatchObject({ open: CLIENTS, close: CLIENTS });
       expect(server.counters).toMatchObject({ accepted: CLIENTS });
 
-      const stays = clientOf(server.address);
-      send(stays, bytes("x"));
-      await until(() => recv(stays, bytes(8), MSG.dontwait) === 1, "an answer");
-      closeNow(stays);
-      await until(() => server.connections.size === 0, "the last close");
+      await isServing(server);
     },
   );
 
@@ -64,11 +69,7 @@ describe.each(["level", "edge"] as const)("serve(), %s-triggered,", (trigger) =>
       close: () => void closed++,
     });
     for (let i = 0; i < CLIENTS; i++) reset(clientOf(server.address));
-    const stays = clientOf(server.address);
-    send(stays, bytes("x"));
-    await until(() => recv(stays, bytes(8), MSG.dontwait) === 1, "an answer");
-    closeNow(stays);
-    await until(() => server.connections.size === 0, "the last close");
+    await isServing(server);
     expect(closed).toBe(server.counters.accepted);
   });
 });
