@@ -75,6 +75,22 @@ function counted(counters: LadderCounters): Partial<LadderCounters> {
   return Object.fromEntries(Object.entries(counters).filter(([, count]) => count !== 0));
 }
 
+/** Takes the descriptor that is closed next, once it is told to. */
+function thief(): { calls: Partial<Syscalls>; steal: () => void } {
+  let isStealing = false;
+  return {
+    calls: {
+      close(fd) {
+        const result = realSyscalls.close(fd);
+        if (isStealing) own(open("/dev/zero", O.cloexec));
+        isStealing = false;
+        return result;
+      },
+    },
+    steal: () => isStealing = true,
+  };
+}
+
 /** A listener, and clients that wait in its backlog. */
 function waiting(count: number): [listener: number, clients: number[]] {
   const listener = tcpListener(BACKLOG);
@@ -166,17 +182,10 @@ describe("Ladder.refuseOne(), by the reserve,", () => {
 
   test("two of a reserve stand one thief", () => {
     const [listener, clients] = waiting(3);
-    let isStealing = false;
-    const { refuse, reserve, counters } = rig(2, {
-      close(fd) {
-        const result = realSyscalls.close(fd);
-        if (isStealing) own(open("/dev/zero", O.cloexec));
-        isStealing = false;
-        return result;
-      },
-    });
+    const { calls, steal } = thief();
+    const { refuse, reserve, counters } = rig(2, calls);
     withFree(0, () => {
-      isStealing = true;
+      steal();
       expect(refuse(listener)).toBe("failed");
       expect(reserve.missing).toBe(1);
       expect([refuse(listener), refuse(listener)]).toEqual(["refused", "refused"]);
@@ -244,21 +253,13 @@ describe("Ladder.refuseOne(), by the slack,", () => {
 
   test("refuses the client whose reserve was stolen", () => {
     const [listener, [client]] = waiting(1);
-    let isStealing = false;
-    const calls: Partial<Syscalls> = {
-      close(fd) {
-        const result = realSyscalls.close(fd);
-        if (isStealing) own(open("/dev/zero", O.cloexec));
-        isStealing = false;
-        return result;
-      },
-    };
+    const { calls, steal } = thief();
     fillHoles();
     const reserved = 2; // one and the keeper
     withFree(4 + reserved, () => {
       const slack = new Slack(4, realSyscalls);
       const { refuse, reserve, counters } = rig(1, calls, slack);
-      isStealing = true;
+      steal();
       expect(refuse(listener)).toBe("refused");
       expect(counted(counters)).toEqual({ lostByReserve: 1, shedBySlack: 1 });
       expect(reserve.missing).toBe(1);
