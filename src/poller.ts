@@ -4,7 +4,7 @@ import { type EpollEventLayout, epollEventLayout } from "../ffi/layout.ts";
 import { realSyscalls, type Syscalls } from "../ffi/syscalls.ts";
 import { Interest } from "./interest.ts";
 import { EVENTS_PER_WAIT, REARM_BUDGET } from "./limits.ts";
-import { SlotTable, type Token } from "./token.ts";
+import { FIRST_SLOTS, SlotTable, type Token, withRoomFor } from "./token.ts";
 
 /** Anything that is registered with a {@linkcode Poller}. */
 export interface Source {
@@ -21,14 +21,6 @@ export interface Source {
   onReady(readiness: number): void;
 }
 
-/** One registration: what is re-armed, and who is told. */
-interface Registration {
-  readonly fd: number;
-  readonly source: Source;
-  interest: number;
-  token: Token | undefined;
-}
-
 /**
  * One epoll instance: wait for sources, then tell them. epoll(7).
  *
@@ -39,7 +31,10 @@ interface Registration {
 export class Poller {
   readonly #sys: Syscalls;
   readonly #layout: EpollEventLayout = epollEventLayout();
-  readonly #registrations: SlotTable<Registration> = new SlotTable();
+  readonly #sources: SlotTable<Source> = new SlotTable();
+  /** The descriptors of the sources, and what is waited for, by slot: arrays of words, not an object for each source. */
+  #fds: Uint32Array = new Uint32Array(FIRST_SLOTS);
+  #interests: Uint32Array = new Uint32Array(FIRST_SLOTS);
   readonly #events: Uint32Array = new Uint32Array(new ArrayBuffer(4 * this.#layout.words * EVENTS_PER_WAIT));
   readonly #event: Uint32Array = new Uint32Array(new ArrayBuffer(4 * this.#layout.words));
   /** Events of the last wait. */
@@ -68,7 +63,7 @@ export class Poller {
 
   /** How many sources there are. */
   get size(): number {
-    return this.#registrations.size;
+    return this.#sources.size;
   }
 
   /** How many sources are edge-triggered. */
@@ -79,23 +74,28 @@ export class Poller {
   /**
    * Watches `fd` for `interest` (`Interest` bits).
    *
+   * @param token Is written to, if given: who has many sources may spare an object for each.
    * @returns The token, or `-errno`: `-ENOSPC` (fs.epoll.max_user_watches), `-ENOMEM`, `-EEXIST` if the descriptor is
    * watched already, `-EPERM` for a regular file.
    * @throws {RangeError} If the poller is closed, or `fd` is not a non-negative integer.
    */
-  add(fd: number, interest: number, source: Source): Token | number {
+  add(fd: number, interest: number, source: Source, token?: { slot: number; generation: number }): Token | number {
     this.#assertOpen();
-    const registration: Registration = { fd, source, interest, token: undefined };
-    const token = registration.token = this.#registrations.add(registration);
+    const added = this.#sources.add(source, token);
     let result = -1;
     try {
-      result = this.#control(EPOLL_CTL.add, fd, interest, token);
+      result = this.#control(EPOLL_CTL.add, fd, interest, added);
     } finally {
-      if (result < 0) this.#registrations.remove(token); // also for what throws: a number that is no descriptor's
+      if (result < 0) this.#sources.remove(added); // also for what throws: a number that is no descriptor's
     }
     if (result < 0) return result;
+    const { slot } = added;
+    this.#fds = withRoomFor(slot, this.#fds);
+    this.#interests = withRoomFor(slot, this.#interests);
+    this.#fds[slot] = fd;
+    this.#interests[slot] = interest;
     if (interest & Interest.edge) this.#edges++;
-    return token;
+    return added;
   }
 
   /**
@@ -106,18 +106,19 @@ export class Poller {
    */
   modify(token: Token, interest: number): void {
     this.#assertOpen();
-    const registration = this.#get(token);
-    const { fd } = registration;
+    const slot = this.#slotOf(token);
+    const fd = this.#fds[slot]!;
+    const before = this.#interests[slot]!;
     let operation: number = EPOLL_CTL.mod;
-    if ((registration.interest | interest) & Interest.exclusive) {
+    if ((before | interest) & Interest.exclusive) {
       // The kernel modifies no exclusive registration (EINVAL): epoll_ctl(2).
       this.#sys.epollCtl(this.#fd, EPOLL_CTL.del, fd, null);
       operation = EPOLL_CTL.add;
     }
     expectValue(this.#control(operation, fd, interest, token), "change what is waited for", "epoll_ctl");
-    if (registration.interest & Interest.edge) this.#edges--;
+    if (before & Interest.edge) this.#edges--;
     if (interest & Interest.edge) this.#edges++;
-    registration.interest = interest;
+    this.#interests[slot] = interest;
   }
 
   /**
@@ -126,12 +127,12 @@ export class Poller {
    * @throws {RangeError} If the token was removed.
    */
   remove(token: Token): void {
-    const { fd, interest } = this.#get(token);
-    this.#registrations.remove(token);
-    if (interest & Interest.edge) this.#edges--;
+    const slot = this.#slotOf(token);
+    this.#sources.remove(token);
+    if (this.#interests[slot]! & Interest.edge) this.#edges--;
     if (this.#fd === -1) return; // with the epoll instance went what it watched; the number is somebody else's
     // A descriptor that was closed behind our back has left the epoll set by itself.
-    this.#sys.epollCtl(this.#fd, EPOLL_CTL.del, fd, null);
+    this.#sys.epollCtl(this.#fd, EPOLL_CTL.del, this.#fds[slot]!, null);
   }
 
   /**
@@ -158,14 +159,14 @@ export class Poller {
     const { words, events, slot, generation } = this.#layout;
     this.#listenerCount = 0;
     for (let i = 0, at = 0; i < this.#count; i++, at += words) {
-      const registration = this.#registrations.get(this.#events[at + slot]!, this.#events[at + generation]!);
-      if (registration === undefined) continue; // removed earlier in this batch
-      if (registration.source.isListener === true) {
+      const source = this.#sources.get(this.#events[at + slot]!, this.#events[at + generation]!);
+      if (source === undefined) continue; // removed earlier in this batch
+      if (source.isListener === true) {
         this.#listenerEvents[this.#listenerCount++] = at;
         continue;
       }
       try {
-        registration.source.onReady(this.#events[at + events]!);
+        source.onReady(this.#events[at + events]!);
       } catch (error) {
         onError(error);
       }
@@ -177,9 +178,9 @@ export class Poller {
     const { events, slot, generation } = this.#layout;
     for (let i = 0; i < this.#listenerCount; i++) {
       const at = this.#listenerEvents[i]!;
-      const registration = this.#registrations.get(this.#events[at + slot]!, this.#events[at + generation]!);
+      const source = this.#sources.get(this.#events[at + slot]!, this.#events[at + generation]!);
       try {
-        registration?.source.onReady(this.#events[at + events]!);
+        source?.onReady(this.#events[at + events]!);
       } catch (error) {
         onError(error);
       }
@@ -197,17 +198,16 @@ export class Poller {
    * goes on behind it.
    */
   rearm(): boolean {
-    const end = Math.min(this.#rearmSlot + REARM_BUDGET, this.#registrations.slots);
+    const end = Math.min(this.#rearmSlot + REARM_BUDGET, this.#sources.slots);
     for (let slot = this.#rearmSlot; slot < end; slot++) {
-      const registration = this.#registrations.at(slot);
-      if (registration?.token === undefined) continue;
-      const { token, interest } = registration;
+      if (this.#sources.at(slot) === undefined) continue;
+      const interest = this.#interests[slot]!;
       // A oneshot source that has fired stays silent until its owner modifies it.
       if (!(interest & Interest.edge) || interest & Interest.oneshot) continue;
       this.#rearmSlot = slot + 1;
-      this.modify(token, interest);
+      this.modify({ slot, generation: this.#sources.generationAt(slot) }, interest);
     }
-    this.#rearmSlot = end === this.#registrations.slots ? 0 : end;
+    this.#rearmSlot = end === this.#sources.slots ? 0 : end;
     return this.#rearmSlot !== 0;
   }
 
@@ -224,10 +224,11 @@ export class Poller {
     if (this.#fd === -1) throw new RangeError("Cannot use a poller: it is closed");
   }
 
-  #get({ slot, generation }: Token): Registration {
-    const registration = this.#registrations.get(slot, generation);
-    if (registration === undefined) throw new RangeError("Cannot use a token: its source was removed");
-    return registration;
+  #slotOf({ slot, generation }: Token): number {
+    if (this.#sources.get(slot, generation) === undefined) {
+      throw new RangeError("Cannot use a token: its source was removed");
+    }
+    return slot;
   }
 
   #control(operation: number, fd: number, interest: number, token: Token): number {

@@ -1,5 +1,8 @@
 import { assert } from "./assert.ts";
 
+/** Slots that a table has room for at first. */
+export const FIRST_SLOTS = 64;
+
 /** The name of one registration. The slot is reused, the pair is not (until 2^32 registrations of one slot later). */
 export interface Token {
   /** Index into the table. */
@@ -11,7 +14,7 @@ export interface Token {
 /** Values under tokens. A token whose value was removed finds nothing: stale events are normal. */
 export class SlotTable<T> {
   readonly #values: (T | undefined)[] = [];
-  #generations: Uint32Array = new Uint32Array(64);
+  #generations: Uint32Array = new Uint32Array(FIRST_SLOTS);
   readonly #free: number[] = [];
 
   /** How many values there are. */
@@ -24,16 +27,14 @@ export class SlotTable<T> {
     return this.#values.length;
   }
 
-  /** Registers `value`. */
-  add(value: T): Token {
+  /** Registers `value`. @returns `token`, written to. */
+  add(value: T, token: { slot: number; generation: number } = { slot: -1, generation: 0 }): Token {
     const slot = this.#free.pop() ?? this.#values.length;
-    if (slot === this.#generations.length) {
-      const grown = new Uint32Array(2 * slot);
-      grown.set(this.#generations);
-      this.#generations = grown;
-    }
+    this.#generations = withRoomFor(slot, this.#generations);
     this.#values[slot] = value;
-    return { slot, generation: this.#generations[slot]! };
+    token.slot = slot;
+    token.generation = this.#generations[slot]!;
+    return token;
   }
 
   /** The value registered as this pair, or `undefined` once removed. */
@@ -46,6 +47,11 @@ export class SlotTable<T> {
     return this.#values[slot];
   }
 
+  /** The generation that the next or present value in `slot` has. */
+  generationAt(slot: number): number {
+    return this.#generations[slot]!;
+  }
+
   /** Removes what `token` names; once. */
   remove({ slot, generation }: Token): void {
     assert(this.get(slot, generation) !== undefined, "a token is removed once");
@@ -53,4 +59,12 @@ export class SlotTable<T> {
     this.#generations[slot] = (generation + 1) >>> 0; // u32, as the kernel stores it
     this.#free.push(slot);
   }
+}
+
+/** `words` if it has one for `slot`, which is the first that it may lack; or else a longer copy. */
+export function withRoomFor(slot: number, words: Uint32Array): Uint32Array {
+  if (slot < words.length) return words;
+  const longer = new Uint32Array(2 * slot);
+  longer.set(words);
+  return longer;
 }
