@@ -1,11 +1,10 @@
 import { MSG } from "../ffi/constants.ts";
 import { ERRNO, SystemError } from "../ffi/errno.ts";
-import type { Syscalls } from "../ffi/syscalls.ts";
 import type { Address } from "./address.ts";
 import { assert } from "./assert.ts";
 import { type CloseReason, ConnectionError } from "./close_reason.ts";
 import { checkHandlers, type ConnectionHandlers, type ConnectionSettings, isPromise } from "./connection_options.ts";
-import { type DeadlineName, Deadlines } from "./deadlines.ts";
+import { type DeadlineName, Deadlines, type TimeoutSettings } from "./deadlines.ts";
 import type { IdleNode } from "./idle_list.ts";
 import { Interest, Readiness } from "./interest.ts";
 import { FINISH_CHECK_MS, FINISH_MS, READ_BUDGET_BYTES, TIMER_MAX_MS } from "./limits.ts";
@@ -45,14 +44,60 @@ export interface FinishOptions {
   reason?: CloseReason;
 }
 
+// Bits of `#flags`. There are many connections, and most are idle: what each of them has is to be small.
+
+/** Reading is paused. */
+const PAUSED = 1 << 0;
+/** The peer has ended its stream, and `end` has been told. */
+const READ_ENDED = 1 << 1;
+/** The loop will call us to read on. */
+const READ_POSTED = 1 << 2;
+/** The loop will call `onFlush`. */
+const FLUSH_POSTED = 1 << 3;
+/** It is being told of its own readiness, and flushes when that is over: the peer need not wait for all others. */
+const BUSY = 1 << 4;
+/** A flush was asked for meanwhile. */
+const FLUSH_DUE = 1 << 5;
+/** What is in the loop's scratch memory is ours. There is no outbox then. */
+const GATHERED = 1 << 6;
+/** `write` has said false, and `drain` has not followed yet. */
+const DRAIN_DUE = 1 << 7;
+
+/** What few connections have, or for a short time only: made when it is first needed. */
+class Extras<T> {
+  /** Those that have replaced the settings'. */
+  handlers: ConnectionHandlers<T> | undefined = undefined;
+  deadlines: Deadlines | undefined = undefined;
+  intake: Throttle | undefined = undefined;
+  /** What the user has given back. */
+  unread: Uint8Array | undefined = undefined;
+  /** The kernel has refused our stream for good; what the peer sent before that is still to be read. */
+  sendError: SystemError | undefined = undefined;
+  /** Nobody is to read any more: the queue is flushed, then the connection closes. */
+  finish: { readonly timeoutMs: number; readonly reason: CloseReason } | undefined = undefined;
+  finishTimer: Timer | undefined = undefined;
+  local: Address | undefined = undefined;
+  remote: Address | undefined = undefined;
+  /** Of outboxes that it had before, and without one. */
+  bytesDropped = 0;
+  /** For the `close` handler. */
+  reason: CloseReason = "close";
+  /** For the `close` handler. */
+  error: unknown = undefined;
+}
+
 /**
  * One stream, TCP or Unix, and its descriptor, which it owns. Its handlers run on its loop's thread, one at a time.
  *
  * Every method may be called at any time: inside any handler of any connection, twice, and after `close`.
  */
-export class Connection<T = undefined> implements Source, Ending, Flushing, Queued, IdleNode {
+export class Connection<T = undefined> implements Source, Token, Ending, Flushing, Queued, IdleNode {
   /** The user's own. `undefined` until `open` sets it. */
   data: T = undefined as T;
+  /** For the poller; -1 while nothing is waited for, and once closed. */
+  slot: number = -1;
+  /** For the poller. */
+  generation: number = 0;
   /** For the idle list. */
   olderIdle: Connection<T> | undefined = undefined;
   /** For the idle list. */
@@ -60,45 +105,20 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   /** When bytes were received, or taken by the kernel, last: ms on the clock of the loop. */
   busyAtMs: number = 0;
   readonly #loop: EventLoop;
-  readonly #sys: Syscalls;
   readonly #settings: ConnectionSettings<T>;
   readonly #onClosed: (connection: Connection<T>, fd: number) => void;
-  readonly #outbox: Outbox;
   readonly #fd: number;
   readonly #openedAtMs: number = 0;
-  #handlers: ConnectionHandlers<T>;
-  /** Absent while nothing is waited for, and once closed. */
-  #token: Token | undefined;
   #state: ConnectionState = "open";
-  #reason: CloseReason = "close";
-  #error: unknown;
+  /** Above. */
+  #flags = 0;
   /** What the poller was last told. */
   #interest: number;
-  #isPaused = false;
-  /** The peer has ended its stream, and `end` has been told. */
-  #isReadEnded = false;
-  #isReadPosted = false;
-  /** What the user has given back. */
-  #unread: Uint8Array | undefined;
-  /** The loop will call `onFlush`. */
-  #isGathered = false;
-  /** It is being told of its own readiness, and flushes when that is over: the peer need not wait for all others. */
-  #isBusy = false;
-  /** A flush was asked for meanwhile. */
-  #isFlushDue = false;
-  /** `write` has said false, and `drain` has not followed yet. */
-  #isDrainDue = false;
-  /** The kernel has refused our stream for good; what the peer sent before that is still to be read. */
-  #sendError: SystemError | undefined;
-  /** Nobody is to read any more: the queue is flushed, then the connection closes. */
-  #finish: { readonly timeoutMs: number; readonly reason: CloseReason } | undefined;
-  #finishTimer: Timer | undefined;
-  #deadlines: Deadlines | undefined;
-  #intake: Throttle | undefined;
-  #local: Address | undefined;
-  #remote: Address | undefined;
-  /** What the loop's queue budget counts of this queue. */
-  #countedBytes = 0;
+  /** While something is held back, or the sending rate is limited. */
+  #outbox: Outbox | undefined;
+  #extras: Extras<T> | undefined;
+  /** Without what the outbox has sent since it is ours. */
+  #bytesSent = 0;
   #bytesReceived = 0;
 
   /**
@@ -114,25 +134,17 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     onClosed: (connection: Connection<T>, fd: number) => void = () => {},
   ) {
     this.#loop = loop;
-    this.#sys = loop.sys;
     this.#fd = fd;
     this.#settings = settings;
-    this.#handlers = settings.handlers;
     this.#onClosed = onClosed;
-    this.#outbox = new Outbox(loop, fd, settings, () => this.#flush());
     this.#interest = Interest.readable | settings.triggerBits;
     if (settings.triggerBits !== 0) this.#interest |= Interest.urgent; // no edge comes for what is behind
-    this.#token = this.#register();
+    this.#register();
     this.#openedAtMs = this.busyAtMs = loop.now;
     settings.idle?.touch(this, this.#openedAtMs);
-    const { timeouts, bytesInPerSecond } = settings;
-    if (timeouts !== undefined) this.#deadlines = new Deadlines(loop, timeouts, (name) => this.#expire(name));
-    if (bytesInPerSecond !== Infinity) {
-      this.#intake = new Throttle(loop, bytesInPerSecond, () => {
-        this.#timeReading();
-        this.#readOn();
-      });
-    }
+    if (settings.timeouts !== undefined) this.#setDeadlines(settings.timeouts);
+    if (settings.bytesInPerSecond !== Infinity) this.#setIntake(settings.bytesInPerSecond);
+    if (settings.bytesOutPerSecond !== Infinity) this.#setOutput(settings.bytesOutPerSecond);
     loop.leaks?.made(this, fd);
   }
 
@@ -143,7 +155,8 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** Bytes written that the kernel has not taken yet. Exact at any time. */
   get queuedBytes(): number {
-    return this.#outbox.queuedBytes;
+    const gatheredBytes = this.#flags & GATHERED ? this.#loop.sender.scratch.byteLength : 0;
+    return gatheredBytes + (this.#outbox?.queuedBytes ?? 0);
   }
 
   /** Bytes received, those that `finish` throws away included. */
@@ -153,12 +166,12 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** Bytes that the kernel took. That the peer has got them is not known. */
   get bytesSent(): number {
-    return this.#outbox.bytesSent;
+    return this.#bytesSent + (this.#outbox?.bytesSent ?? 0);
   }
 
   /** Bytes that were written in vain: after `end` or `close`, or still queued when the connection was over. */
   get bytesDropped(): number {
-    return this.#outbox.bytesDropped;
+    return (this.#extras?.bytesDropped ?? 0) + (this.#outbox?.bytesDropped ?? 0);
   }
 
   /** Milliseconds since it began. */
@@ -173,13 +186,13 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** Whether reading is paused. */
   get isPaused(): boolean {
-    return this.#isPaused;
+    return (this.#flags & PAUSED) !== 0;
   }
 
   /** Our address. Asked of the kernel once, and known from then on; `undefined` if first asked for after the end. */
   get localAddress(): Address | undefined {
-    if (this.#state !== "closed") this.#local ??= localAddress(this.#fd, this.#sys);
-    return this.#local;
+    if (this.#state !== "closed") this.#needExtras().local ??= localAddress(this.#fd, this.#loop.sys);
+    return this.#extras?.local;
   }
 
   /**
@@ -187,8 +200,8 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    * `undefined` if first asked for when the peer or the connection is gone.
    */
   get remoteAddress(): Address | undefined {
-    if (this.#state !== "closed") this.#remote ??= remoteAddress(this.#fd, this.#sys);
-    return this.#remote;
+    if (this.#state !== "closed") this.#needExtras().remote ??= remoteAddress(this.#fd, this.#loop.sys);
+    return this.#extras?.remote;
   }
 
   /** Tells `open`. Called once, by whoever made the connection. */
@@ -212,14 +225,17 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    * @throws {TypeError} If `chunk` is none, or its buffer was transferred away.
    */
   write(chunk: Chunk): boolean {
-    if (this.#isBusy && this.#state === "open" && this.#gather(chunk)) return this.#isFlushDue = true;
-    const { bytesSent } = this.#outbox;
-    if (typeof chunk === "string" && this.#state === "open" && this.#outbox.writeShort(chunk)) {
+    if (this.#flags & BUSY && this.#outbox === undefined && this.#state === "open" && this.#gather(chunk)) {
+      this.#flags |= GATHERED | FLUSH_DUE;
+      return true;
+    }
+    const { bytesSent } = this;
+    if (typeof chunk === "string" && this.#state === "open" && this.#needOutbox().writeShort(chunk)) {
       return this.#written(bytesSent);
     }
     const bytes = this.#bytesOf(chunk);
     if (this.#state !== "open") return this.#drop(bytes.byteLength);
-    this.#outbox.write(bytes, chunk instanceof SharedBytes);
+    this.#needOutbox().write(bytes, chunk instanceof SharedBytes);
     return this.#written(bytesSent);
   }
 
@@ -232,36 +248,36 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     const all = chunks.map((chunk) => this.#bytesOf(chunk));
     const byteLength = all.reduce((sum, bytes) => sum + bytes.byteLength, 0);
     if (this.#state !== "open") return this.#drop(byteLength);
-    const { bytesSent } = this.#outbox;
-    this.#outbox.writev(all, byteLength);
+    const { bytesSent } = this;
+    this.#needOutbox().writev(all, byteLength);
     return this.#written(bytesSent);
   }
 
   /** Holds everything that is written back, beyond the turn, until `uncork` was called as often. */
   cork(): void {
-    if (this.#state === "open") this.#outbox.cork();
+    if (this.#state === "open") this.#needOutbox().cork();
   }
 
   /** Takes one `cork` back; after the last one, what was held is sent at the end of the turn. */
   uncork(): void {
     if (this.#state !== "open") return;
-    this.#outbox.uncork();
+    this.#outbox?.uncork();
     this.#flushLater();
   }
 
   /** Stops reading before the next read of this connection. What the peer sends waits in the kernel, then at the peer. */
   pause(): void {
-    if (this.#isPaused) return;
-    this.#isPaused = true; // what is waited for changes with the next event, if one comes
+    if (this.#flags & PAUSED) return;
+    this.#flags |= PAUSED; // what is waited for changes with the next event, if one comes
     this.#timeReading();
-    if (this.#sendError !== undefined) this.#postRead(); // it ends there, unless it is resumed by then
+    if (this.#extras?.sendError !== undefined) this.#postRead(); // it ends there, unless it is resumed by then
   }
 
   /** Reads again. */
   resume(): void {
-    if (!this.#isPaused) return;
-    this.#isPaused = false;
-    if (this.#finish !== undefined || this.#state === "closed") return;
+    if ((this.#flags & PAUSED) === 0) return;
+    this.#flags &= ~PAUSED;
+    if (this.#extras?.finish !== undefined || this.#state === "closed") return;
     this.#timeReading();
     this.#readOn();
   }
@@ -275,11 +291,12 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    */
   unread(bytes: Uint8Array): void {
     if (bytes.byteLength === 0 || this.#state === "closed") return;
-    const before = this.#unread;
+    const extras = this.#needExtras();
+    const before = extras.unread;
     const all = new Uint8Array(new ArrayBuffer(bytes.byteLength + (before?.byteLength ?? 0)));
     all.set(bytes);
     if (before !== undefined) all.set(before, bytes.byteLength);
-    this.#unread = all;
+    extras.unread = all;
     this.#postRead();
   }
 
@@ -290,7 +307,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    * byte that comes.
    */
   progress(unfinishedBytes: number = 0): void {
-    this.#deadlines?.completed(this.#loop.now, unfinishedBytes > 0);
+    this.#extras?.deadlines?.completed(this.#loop.now, unfinishedBytes > 0);
   }
 
   /**
@@ -301,7 +318,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    */
   setHandlers(handlers: ConnectionHandlers<T>): void {
     checkHandlers(handlers);
-    this.#handlers = handlers;
+    this.#needExtras().handlers = handlers;
   }
 
   /**
@@ -313,7 +330,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   end(chunk?: Chunk): void {
     if (chunk !== undefined) this.write(chunk);
     if (this.#state !== "open") return;
-    this.#outbox.uncork(true);
+    this.#outbox?.uncork(true);
     this.#advance("ending");
     this.#flushLater();
   }
@@ -328,10 +345,11 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   finish(options: FinishOptions = {}): void {
     knownOptions("finish a connection", options, ["timeoutMs", "reason"]);
     const timeoutMs = integerOption("timeoutMs", options.timeoutMs, FINISH_MS, 0, TIMER_MAX_MS);
-    if (this.#state === "closed" || this.#finish !== undefined) return;
-    if (this.#sendError !== undefined) return this.#release("reset", this.#sendError);
-    this.#finish = { timeoutMs, reason: options.reason ?? "close" };
-    this.#unread = undefined;
+    if (this.#state === "closed" || this.#extras?.finish !== undefined) return;
+    if (this.#extras?.sendError !== undefined) return this.#release("reset", this.#extras?.sendError);
+    const extras = this.#needExtras();
+    extras.finish = { timeoutMs, reason: options.reason ?? "close" };
+    extras.unread = undefined;
     this.#timeReading(); // no more messages are waited for
     this.end();
     this.#discard();
@@ -352,7 +370,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
       if (reason === "handler error") this.#settings.onError(error);
       return;
     }
-    this.#outbox.close();
+    this.#offerLast();
     this.#release(reason, error);
   }
 
@@ -365,7 +383,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    */
   abort(error?: unknown): void {
     if (this.#state === "closed") return;
-    resetOnClose(this.#fd, this.#sys);
+    resetOnClose(this.#fd, this.#loop.sys);
     this.#release("abort", error);
   }
 
@@ -377,7 +395,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    */
   surrender(error?: unknown): number {
     assert(this.#state !== "closed", "a connection that is surrendered has a descriptor");
-    this.#outbox.close();
+    this.#offerLast();
     this.#forget("overload", error);
     this.#onClosed(this, this.#fd);
     return this.#fd;
@@ -390,7 +408,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** For the loop. */
   onFlush(): void {
-    this.#isGathered = false;
+    this.#flags &= ~FLUSH_POSTED;
     this.#flush();
   }
 
@@ -399,7 +417,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     const { onError } = this.#settings;
     // There is nothing left to end: what fails here goes to `onError`.
     try {
-      const result: unknown = this.#handlers.close?.(this, this.#error, this.#reason);
+      const result: unknown = this.#handlers.close?.(this, this.#extras?.error, this.#extras?.reason ?? "close");
       if (isPromise(result)) result.then(undefined, onError);
     } catch (error) {
       onError(error);
@@ -410,25 +428,25 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   cutOff(): void {
     this.#cutOff(
       "slow reader",
-      `Cannot keep ${this.#outbox.queuedBytes} bytes for a slow peer: all queues of the loop may hold ` +
+      `Cannot keep ${this.queuedBytes} bytes for a slow peer: all queues of the loop may hold ` +
         `${this.#loop.queueBudget.maxBytes} (maxQueuedBytes), and this one is the largest`,
     );
   }
 
   /** Deals with `readiness`, or with a read that was posted; what is written meanwhile leaves after it. */
   #attend(readiness: number | undefined): void {
-    this.#isBusy = true;
+    this.#flags |= BUSY;
     try {
       if (readiness !== undefined) this.#onReady(readiness);
       else if (!this.#take(true)) this.#settleFailure();
     } finally {
-      this.#isBusy = false;
+      this.#flags &= ~BUSY;
     }
-    if (this.#isFlushDue) this.#flush();
+    if (this.#flags & FLUSH_DUE) this.#flush();
   }
 
   #onReady(readiness: number): void {
-    if (readiness & (Readiness.writable | Readiness.hungUp) && this.#outbox.isBlocked) {
+    if (readiness & (Readiness.writable | Readiness.hungUp) && this.#outbox?.isBlocked) {
       this.#outbox.unblock();
       this.#flush();
     }
@@ -436,23 +454,51 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     if ((readiness & (Readiness.readable | Readiness.readEnded | Readiness.hungUp)) === 0) return;
     // The end of the stream, the mark of urgent data (tcp(7)) and a failure of ours are found behind what a read returns.
     const isMore = (readiness & (Readiness.readEnded | Readiness.hungUp | Readiness.urgent)) !== 0;
-    if (!this.#take(isMore || this.#sendError !== undefined)) this.#ignore(readiness);
+    if (!this.#take(isMore || this.#extras?.sendError !== undefined)) this.#ignore(readiness);
   }
 
   /** Takes what the peer has sent, to deliver it or to throw it away. @returns Whether anybody is to. */
   #take(isMore: boolean): boolean {
     if (this.#isReading()) this.#read(isMore);
-    else if (this.#finish !== undefined && !this.#isReadEnded) this.#discard();
+    else if (this.#extras?.finish !== undefined && (this.#flags & READ_ENDED) === 0) this.#discard();
     else return false;
     return true;
+  }
+
+  // Limits: where there are none, no connection pays for the functions.
+
+  #setDeadlines(timeouts: TimeoutSettings): void {
+    this.#needExtras().deadlines = new Deadlines(this.#loop, timeouts, (name) => this.#expire(name));
+  }
+
+  #setIntake(bytesPerSecond: number): void {
+    this.#needExtras().intake = new Throttle(this.#loop, bytesPerSecond, () => {
+      this.#timeReading();
+      this.#readOn();
+    });
+  }
+
+  #setOutput(bytesPerSecond: number): void {
+    this.#needOutbox(new Throttle(this.#loop, bytesPerSecond, () => this.#flush()));
   }
 
   // Writing
 
   #gather(chunk: Chunk): boolean {
     const { gatherBytes } = this.#settings;
-    if (typeof chunk === "string") return this.#outbox.gatherText(chunk, gatherBytes);
-    return chunk instanceof Uint8Array && this.#outbox.gather(chunk, gatherBytes);
+    const { scratch } = this.#loop.sender;
+    if (typeof chunk === "string") return scratch.gatherText(chunk, gatherBytes);
+    return chunk instanceof Uint8Array && scratch.gather(chunk, gatherBytes);
+  }
+
+  /** For what is to wait: the outbox, with what was gathered in it. `throttle` is for the first one. */
+  #needOutbox(throttle?: Throttle): Outbox {
+    const outbox = this.#outbox ??= Outbox.take(this.#loop, this.#fd, this.#settings.triggerBits !== 0, throttle);
+    if (this.#flags & GATHERED) {
+      this.#flags &= ~GATHERED;
+      outbox.push(this.#loop.sender.scratch.take());
+    }
+    return outbox;
   }
 
   #bytesOf(chunk: Chunk): Uint8Array {
@@ -466,81 +512,119 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   }
 
   #drop(byteLength: number): false {
-    this.#outbox.drop(byteLength);
+    if (byteLength > 0) this.#needExtras().bytesDropped += byteLength;
     return false;
   }
 
-  /** Bytes were handed to the outbox, which had sent `sentBefore`. @returns Whether there is room for more. */
+  /** Bytes were handed to the outbox, when `sentBefore` were sent. @returns Whether there is room for more. */
   #written(sentBefore: number): boolean {
     const { gatherBytes, highWaterBytes, maxQueuedBytes } = this.#settings;
-    const { errno, bytesSent, isHeld } = this.#outbox;
-    if (this.#outbox.queuedBytes < gatherBytes && !isHeld && bytesSent === sentBefore && errno === 0) {
-      this.#flushLater(); // gathered, and nothing else has changed
+    const outbox = this.#outbox!;
+    const { errno, isHeld } = outbox;
+    if (outbox.queuedBytes < gatherBytes && !isHeld && this.bytesSent === sentBefore && errno === 0) {
+      this.#flushLater(); // queued, and nothing else has changed
       return true;
     }
-    this.#outbox.offer();
+    outbox.offer();
     this.#offered(sentBefore);
     if (this.#state !== "open") return false;
-    const { queuedBytes } = this.#outbox;
+    const { queuedBytes } = this;
     if (queuedBytes > maxQueuedBytes) {
       const message = `Cannot keep ${queuedBytes} bytes for a slow peer: maxQueuedBytes is ${maxQueuedBytes}`;
       this.#cutOff("slow reader", message);
       return false;
     }
-    if ((queuedBytes > 0 || this.#isDrainDue) && !this.#outbox.isHeld) this.#flushLater();
+    if ((queuedBytes > 0 || this.#flags & DRAIN_DUE) && !this.#outbox?.isHeld) this.#flushLater();
     if (queuedBytes < highWaterBytes) return true;
-    this.#isDrainDue = true;
-    this.#deadlines?.over(this.#loop.now, true);
+    this.#flags |= DRAIN_DUE;
+    this.#extras?.deadlines?.over(this.#loop.now, true);
     return false;
   }
 
   #flushLater(): void {
-    if (this.#isBusy) return void (this.#isFlushDue = true);
-    if (this.#isGathered) return;
-    this.#isGathered = true;
+    if (this.#flags & BUSY) return void (this.#flags |= FLUSH_DUE);
+    if (this.#flags & FLUSH_POSTED) return;
+    this.#flags |= FLUSH_POSTED;
     this.#loop.flushLater(this);
   }
 
   #flush(): void {
-    this.#isFlushDue = false;
+    this.#flags &= ~FLUSH_DUE;
     if (this.#state === "closed") return;
-    const { bytesSent } = this.#outbox;
-    if (this.#outbox.sendGathered()) {
+    const { bytesSent } = this;
+    if (this.#flags & GATHERED && this.#sendGathered()) {
       const now = this.#touch();
-      this.#deadlines?.sent(now);
-      if (this.#isDrainDue || this.#state !== "open") this.#drained();
+      this.#extras?.deadlines?.sent(now);
+      if (this.#flags & DRAIN_DUE || this.#state !== "open") this.#drained();
       return;
     }
-    this.#outbox.offer();
+    this.#outbox?.offer();
     this.#offered(bytesSent);
     if (this.#isClosed()) return;
-    if (this.#outbox.queuedBytes > 0 && !this.#outbox.isHeld) this.#flushLater(); // the budget is spent
+    if (this.#outbox !== undefined && this.queuedBytes > 0 && !this.#outbox.isHeld) {
+      this.#flushLater(); // the budget is spent
+    }
     this.#drained();
   }
 
-  /** The kernel may have been offered bytes by the outbox, which had sent `sentBefore`. Calls no handler. */
+  /** Offers what was gathered; what the kernel does not take, the outbox does. @returns Whether nothing is left. */
+  #sendGathered(): boolean {
+    const { sender } = this.#loop;
+    const sent = sender.sendScratch(this.#fd);
+    if (sent < sender.scratch.byteLength) {
+      this.#needOutbox().took(sent);
+      return false;
+    }
+    sender.scratch.clear();
+    this.#flags &= ~GATHERED;
+    this.#bytesSent += sent;
+    return true;
+  }
+
+  /** The kernel may have been offered bytes by the outbox, when `sentBefore` were sent. Calls no handler. */
   #offered(sentBefore: number): void {
-    const { errno, isBlocked, bytesSent, queuedBytes } = this.#outbox;
+    if (this.#outbox === undefined) return;
+    const { errno, isBlocked, queuedBytes } = this.#outbox;
     if (errno !== 0) return this.#sendFailed(errno);
-    if (bytesSent > sentBefore) {
+    if (this.bytesSent > sentBefore) {
       const now = this.#touch();
-      this.#deadlines?.sent(now);
-      if (queuedBytes <= this.#settings.lowWaterBytes) this.#deadlines?.over(now, false);
+      this.#extras?.deadlines?.sent(now);
+      if (queuedBytes <= this.#settings.lowWaterBytes) this.#extras?.deadlines?.over(now, false);
     }
     if (isBlocked !== ((this.#interest & Interest.writable) !== 0)) {
-      this.#deadlines?.blocked(this.#loop.now, isBlocked);
+      this.#extras?.deadlines?.blocked(this.#loop.now, isBlocked);
       this.#setInterest(this.#interest ^ Interest.writable);
     }
     this.#count();
+    if (this.#outbox?.isIdle) this.#giveOutbox();
   }
 
   /** Has the loop count what is held back now, and cut off somebody, maybe us, if that is too much. */
   #count(): void {
-    const bytes = this.#outbox.isHeld ? this.#outbox.queuedBytes : 0;
-    if (bytes === this.#countedBytes) return;
-    const before = this.#countedBytes;
-    this.#countedBytes = bytes;
+    const outbox = this.#outbox;
+    if (outbox === undefined) return;
+    const before = outbox.countedBytes;
+    const bytes = outbox.isHeld ? outbox.queuedBytes : 0;
+    if (bytes === before) return;
+    outbox.countedBytes = bytes;
     this.#loop.queueBudget.count(this, before, bytes);
+  }
+
+  /** Nothing is to be held back any more; what still is, is dropped. */
+  #giveOutbox(): void {
+    const outbox = this.#outbox;
+    if (outbox === undefined) return;
+    outbox.clear();
+    this.#count();
+    this.#bytesSent += outbox.bytesSent;
+    this.#drop(outbox.bytesDropped);
+    this.#outbox = undefined;
+    outbox.give();
+  }
+
+  /** What was written in this turn is offered once, corked or not. */
+  #offerLast(): void {
+    if (this.queuedBytes > 0) this.#needOutbox().close();
   }
 
   /**
@@ -548,24 +632,24 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
    * unless nobody reads, as then nobody would ever learn of it.
    */
   #sendFailed(errno: number): void {
-    if (this.#sendError !== undefined) return;
+    if (this.#extras?.sendError !== undefined) return;
     const error = new SystemError("send", "send", errno);
-    if (this.#isPaused || this.#isReadEnded || this.#finish !== undefined) return this.#release("reset", error);
-    this.#outbox.clear();
-    this.#sendError = error;
+    if (this.#flags & (PAUSED | READ_ENDED) || this.#extras?.finish !== undefined) return this.#release("reset", error);
+    this.#giveOutbox();
+    this.#needExtras().sendError = error;
     this.#advance("ended");
-    this.#deadlines?.over(this.#loop.now, false);
-    this.#deadlines?.blocked(this.#loop.now, false);
+    this.#extras?.deadlines?.over(this.#loop.now, false);
+    this.#extras?.deadlines?.blocked(this.#loop.now, false);
     this.#setInterest(this.#interest & ~Interest.writable);
-    this.#count();
     this.#postRead();
   }
 
   /** Tells `drain` where it is due, and ends what waited for an empty queue. */
   #drained(): void {
-    if (this.#state === "ending" && this.#outbox.queuedBytes === 0) return this.#endStream();
-    if (!this.#isDrainDue || this.#outbox.queuedBytes > this.#settings.lowWaterBytes || this.#state !== "open") return;
-    this.#isDrainDue = false;
+    if (this.#state === "ending" && this.queuedBytes === 0) return this.#endStream();
+    if ((this.#flags & DRAIN_DUE) === 0 || this.#state !== "open") return;
+    if (this.queuedBytes > this.#settings.lowWaterBytes) return;
+    this.#flags &= ~DRAIN_DUE;
     try {
       this.#watch(this.#handlers.drain?.(this));
     } catch (error) {
@@ -574,10 +658,10 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   }
 
   #endStream(): void {
-    if (this.#isReadEnded) return this.#release(this.#finish?.reason ?? "end");
-    shutdownWrite(this.#fd, this.#sys);
+    if (this.#flags & READ_ENDED) return this.#release(this.#extras?.finish?.reason ?? "end");
+    shutdownWrite(this.#fd, this.#loop.sys);
     this.#advance("ended");
-    if (this.#finish === undefined) return;
+    if (this.#extras?.finish === undefined) return;
     this.#discard(); // what came since
     if (this.#isEnded()) this.#checkDelivered();
   }
@@ -585,12 +669,14 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   // Reading
 
   #isReading(): boolean {
-    return !this.#isPaused && !this.#isReadEnded && this.#finish === undefined && this.#intake?.isWaiting !== true;
+    if (this.#flags & (PAUSED | READ_ENDED)) return false;
+    const extras = this.#extras;
+    return extras === undefined || (extras.finish === undefined && !extras.intake?.isWaiting);
   }
 
   /** Has the timeouts of reading run while we read. */
   #timeReading(): void {
-    this.#deadlines?.reading(this.#loop.now, this.#isReading());
+    this.#extras?.deadlines?.reading(this.#loop.now, this.#isReading());
   }
 
   /** Reading may go on, after it was paused or held to its rate. */
@@ -598,33 +684,34 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
     if (this.#state === "closed" || !this.#isReading()) return;
     if ((this.#interest & Interest.readable) === 0) this.#setInterest(this.#interest | Interest.readable);
     else if (this.#settings.triggerBits !== 0) this.#postRead(); // an edge that came meanwhile was ignored
-    if (this.#unread !== undefined) this.#postRead();
+    if (this.#extras?.unread !== undefined) this.#postRead();
   }
 
   #postRead(): void {
-    if (this.#isReadPosted) return;
-    this.#isReadPosted = true;
+    if (this.#flags & READ_POSTED) return;
+    this.#flags |= READ_POSTED;
     this.#loop.post(() => {
-      this.#isReadPosted = false;
+      this.#flags &= ~READ_POSTED;
       if (this.#state !== "closed") this.#attend(undefined);
     });
   }
 
   /** @param isMore A short read then does not mean that nothing is left. */
   #read(isMore: boolean): void {
-    if (this.#unread !== undefined) {
-      const bytes = this.#unread;
-      this.#unread = undefined;
+    const bytes = this.#extras?.unread;
+    if (bytes !== undefined) {
+      this.#extras!.unread = undefined;
       if (!this.#deliver(bytes)) return;
     }
     for (let budget = READ_BUDGET_BYTES; budget > 0;) {
       let room = this.#loop.received.bytes;
-      if (this.#intake !== undefined) {
-        const allowance = this.#intake.allowance();
+      const intake = this.#extras?.intake;
+      if (intake !== undefined) {
+        const allowance = intake.allowance();
         if (allowance === 0) return this.#holdIntake();
         if (allowance < room.byteLength) room = this.#loop.received.first(allowance);
       }
-      const received = this.#sys.recv(this.#fd, room, 0, true);
+      const received = this.#loop.sys.recv(this.#fd, room, 0, true);
       if (received > 0) {
         this.#noteReceived(received);
         if (!this.#deliver(this.#loop.received.first(received))) return;
@@ -636,7 +723,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
       } else if (received === -ERRNO.EAGAIN[0]) {
         return this.#settleFailure();
       } else if (received !== -ERRNO.EINTR[0]) {
-        return this.#release("reset", this.#sendError ?? new SystemError("receive", "recv", -received));
+        return this.#release("reset", this.#extras?.sendError ?? new SystemError("receive", "recv", -received));
       }
     }
     // The budget is spent, and an edge does not come again.
@@ -645,9 +732,9 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   #noteReceived(received: number): void {
     this.#bytesReceived += received;
-    this.#intake?.take(received);
+    this.#extras?.intake?.take(received);
     const now = this.#touch();
-    this.#deadlines?.received(now);
+    this.#extras?.deadlines?.received(now);
   }
 
   /** @returns Whether more may be read now. */
@@ -658,14 +745,14 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
       this.close(error, "handler error");
     }
     if (this.#state === "closed") return false;
-    if (this.#isReading()) return this.#unread === undefined;
+    if (this.#isReading()) return this.#extras?.unread === undefined;
     this.#settleFailure();
     return false;
   }
 
   #readEnd(): void {
-    if (this.#sendError !== undefined) return this.#release("reset", this.#sendError);
-    this.#isReadEnded = true;
+    if (this.#extras?.sendError !== undefined) return this.#release("reset", this.#extras?.sendError);
+    this.#flags |= READ_ENDED;
     this.#timeReading();
     try {
       this.#watch(this.#handlers.end?.(this));
@@ -673,7 +760,7 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
       return this.close(error, "handler error");
     }
     if (this.#state === "closed") return;
-    if (this.#state === "ended") return this.#release(this.#finish?.reason ?? "end");
+    if (this.#state === "ended") return this.#release(this.#extras?.finish?.reason ?? "end");
     // End of stream is readable for ever: who stays looks away. Most are closed at once; `#ignore` sees to the others.
     if (this.#settings.allowHalfOpen) this.#setInterest(this.#interest & ~Interest.readable);
     else this.end();
@@ -681,8 +768,8 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** Where our stream has failed: nothing is left to be delivered, or nobody reads it. */
   #settleFailure(): void {
-    const isHeld = this.#intake?.isWaiting === true && !this.#isPaused;
-    if (this.#sendError !== undefined && !isHeld) this.#release("reset", this.#sendError);
+    const isHeld = this.#extras?.intake?.isWaiting === true && !this.isPaused;
+    if (this.#extras?.sendError !== undefined && !isHeld) this.#release("reset", this.#extras?.sendError);
   }
 
   /** The rate is used up: what is readable is out of sight until bytes may pass again. */
@@ -693,11 +780,11 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** Stops waiting for what nobody wants to read now. */
   #ignore(readiness: number): void {
-    if (this.#sendError !== undefined && this.#isPaused) return this.#settleFailure();
+    if (this.#extras?.sendError !== undefined && this.isPaused) return this.#settleFailure();
     const isHungUp = (readiness & Readiness.hungUp) !== 0;
-    if (isHungUp && this.#isReadEnded) {
+    if (isHungUp && this.#flags & READ_ENDED) {
       const error = this.#pendingError() ?? this.#lostError();
-      return this.#release(error === undefined ? this.#finish?.reason ?? "end" : "reset", error);
+      return this.#release(error === undefined ? this.#extras?.finish?.reason ?? "end" : "reset", error);
     }
     if (this.#settings.triggerBits !== 0) return; // an edge is reported once
     this.#setInterest(this.#interest & ~Interest.readable);
@@ -707,13 +794,13 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** What the kernel holds against this socket, by SO_ERROR; reading clears it. */
   #pendingError(): SystemError | undefined {
-    const errno = socketError(this.#fd, this.#sys);
+    const errno = socketError(this.#fd, this.#loop.sys);
     return errno === 0 ? undefined : new SystemError("use a connection", "epoll_wait", errno);
   }
 
   /** A Unix socket holds nothing against a peer that has gone; what is queued for it is lost all the same. */
   #lostError(): SystemError | undefined {
-    return this.#outbox.queuedBytes === 0 ? undefined : new SystemError("send", "send", ERRNO.EPIPE[0]);
+    return this.queuedBytes === 0 ? undefined : new SystemError("send", "send", ERRNO.EPIPE[0]);
   }
 
   // Ending
@@ -721,13 +808,13 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   /** Reads and throws away what the peer sends: unread bytes would turn the close into a reset. */
   #discard(): void {
     for (let budget = READ_BUDGET_BYTES; budget > 0;) {
-      const received = this.#sys.recv(this.#fd, this.#loop.discardBuffer, MSG.trunc | MSG.dontwait);
+      const received = this.#loop.sys.recv(this.#fd, this.#loop.discardBuffer, MSG.trunc | MSG.dontwait);
       if (received > 0) {
         this.#bytesReceived += received;
         budget -= received;
       } else if (received === 0) {
-        this.#isReadEnded = true;
-        if (this.#isEnded()) this.#release(this.#finish!.reason);
+        this.#flags |= READ_ENDED;
+        if (this.#isEnded()) this.#release(this.#extras!.finish!.reason);
         else this.#setInterest(this.#interest & ~Interest.readable);
         return;
       } else if (received === -ERRNO.EAGAIN[0]) {
@@ -742,10 +829,10 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
 
   /** Closes if the peer has everything, or if the time for it is over; else looks again later. */
   #checkDelivered(sinceMs: number = this.#loop.now, waitMs: number = FINISH_CHECK_MS): void {
-    const { timeoutMs, reason } = this.#finish!;
+    const { timeoutMs, reason } = this.#extras!.finish!;
     const leftMs = sinceMs + timeoutMs - this.#loop.now;
-    if (leftMs <= 0 || isDelivered(this.#fd, this.#sys)) return this.#release(reason);
-    this.#finishTimer = this.#loop.setTimer(Math.min(leftMs, waitMs), () => {
+    if (leftMs <= 0 || isDelivered(this.#fd, this.#loop.sys)) return this.#release(reason);
+    this.#extras!.finishTimer = this.#loop.setTimer(Math.min(leftMs, waitMs), () => {
       this.#discard();
       if (this.#isEnded()) this.#checkDelivered(sinceMs, 2 * waitMs);
     });
@@ -773,32 +860,33 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   }
 
   #hasInput(): boolean {
-    return this.#sys.recv(this.#fd, this.#loop.discardBuffer.subarray(0, 1), MSG.peek | MSG.dontwait) > 0;
+    return this.#loop.sys.recv(this.#fd, this.#loop.discardBuffer.subarray(0, 1), MSG.peek | MSG.dontwait) > 0;
   }
 
   /** Ends it for a limit of ours. A stream that is cut short must not look like one that ended. */
   #cutOff(reason: CloseReason, message: string): void {
-    if (this.#outbox.queuedBytes > 0) resetOnClose(this.#fd, this.#sys);
+    if (this.queuedBytes > 0) resetOnClose(this.#fd, this.#loop.sys);
     this.#release(reason, new ConnectionError(reason, message));
   }
 
   #release(reason: CloseReason, error?: unknown): void {
     this.#forget(reason, error);
-    this.#sys.close(this.#fd);
+    this.#loop.sys.close(this.#fd);
     this.#onClosed(this, this.#fd);
   }
 
   /** All of closing but the descriptor. */
   #forget(reason: CloseReason, error: unknown): void {
     this.#advance("closed");
-    this.#reason = reason;
-    this.#error = error;
-    this.#unread = undefined;
-    this.#outbox.clear();
-    this.#intake?.close();
-    this.#deadlines?.close();
-    this.#finishTimer?.cancel();
-    this.#count();
+    const extras = this.#needExtras();
+    extras.reason = reason;
+    extras.error = error;
+    extras.unread = undefined;
+    extras.intake?.close();
+    extras.deadlines?.close();
+    extras.finishTimer?.cancel();
+    if (this.#flags & GATHERED) this.#needOutbox(); // to be dropped with what is queued
+    this.#giveOutbox();
     this.#settings.idle?.remove(this);
     this.#unregister(); // before close(2): the number is reused at once
     this.#loop.leaks?.released(this);
@@ -817,33 +905,45 @@ export class Connection<T = undefined> implements Source, Ending, Flushing, Queu
   }
 
   #unregister(): void {
-    if (this.#token === undefined) return;
-    this.#loop.poller.remove(this.#token);
-    this.#token = undefined;
+    if (this.slot === -1) return;
+    this.#loop.poller.remove(this);
+    this.slot = -1;
   }
 
   #setInterest(interest: number): void {
-    if (interest === this.#interest && this.#token !== undefined) return;
+    if (interest === this.#interest && this.slot !== -1) return;
     this.#interest = interest;
     try {
-      if (this.#token === undefined) this.#token = this.#register();
-      else this.#loop.poller.modify(this.#token, interest);
+      if (this.slot === -1) this.#register();
+      else this.#loop.poller.modify(this, interest);
     } catch (error) {
       this.#release("failure", error);
     }
   }
 
-  #register(): Token {
-    const token = this.#loop.poller.add(this.#fd, this.#interest, this);
-    if (typeof token === "number") throw new SystemError("watch a connection", "epoll_ctl", -token);
-    return token;
+  #register(): void {
+    const token = this.#loop.poller.add(this.#fd, this.#interest, this, this);
+    if (typeof token !== "number") return;
+    this.slot = -1;
+    throw new SystemError("watch a connection", "epoll_ctl", -token);
+  }
+
+  #needExtras(): Extras<T> {
+    return this.#extras ??= new Extras();
+  }
+
+  get #handlers(): ConnectionHandlers<T> {
+    return this.#extras?.handlers ?? this.#settings.handlers;
   }
 
   /** Has a rejected promise of a handler end the connection. Handlers return what they like: `(c, b) => c.write(b)`. */
   #watch(result: unknown): void {
-    if (!isPromise(result)) return;
+    if (isPromise(result)) this.#watchPromise(result);
+  }
+
+  #watchPromise(promise: PromiseLike<unknown>): void {
     this.#loop.promised();
-    result.then(undefined, (error: unknown) => this.close(error, "handler error"));
+    promise.then(undefined, (error: unknown) => this.close(error, "handler error"));
   }
 
   #advance(next: ConnectionState): void {

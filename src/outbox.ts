@@ -1,47 +1,58 @@
-import { DIRECT_WRITE_BYTES, SHORT_TEXT_CHARACTERS, WRITE_BUDGET_BYTES } from "./limits.ts";
+import { DIRECT_WRITE_BYTES, FREE_OUTBOXES_MAX, SHORT_TEXT_CHARACTERS, WRITE_BUDGET_BYTES } from "./limits.ts";
 import type { EventLoop } from "./loop.ts";
 import type { Sender } from "./sender.ts";
-import { Throttle } from "./throttle.ts";
-import { copyAscii, WriteQueue } from "./write_queue.ts";
-
-/** The part of a connection's settings that is about sending. */
-export interface OutboxSettings {
-  /** `Interest.edge` or 0. */
-  readonly triggerBits: number;
-  /** `Infinity` for no limit. */
-  readonly bytesOutPerSecond: number;
-}
+import type { Throttle } from "./throttle.ts";
+import { WriteQueue } from "./write_queue.ts";
 
 /**
- * The sending half of a connection: holds what was written, and offers it to the kernel. It tells nobody: after each
- * call its owner looks at `queuedBytes`, `isBlocked` and `errno`.
+ * What a connection holds back: what was written and not sent, and why it has to wait. Offers it to the kernel. It tells
+ * nobody: after each call its owner looks at `queuedBytes`, `isBlocked` and `errno`.
+ *
+ * A connection that holds nothing back needs none: the loop lends them.
  */
 export class Outbox {
+  /** What the loop's queue budget counts of this queue. Written by the connection only. */
+  countedBytes: number = 0;
   readonly #sender: Sender;
   readonly #queue: WriteQueue;
-  readonly #fd: number;
-  readonly #isEdge: boolean;
-  readonly #throttle: Throttle | undefined;
+  #fd = -1;
+  #isEdge = false;
+  #throttle: Throttle | undefined;
   #corks = 0;
   #isBlocked = false;
   #errno = 0;
   #bytesSent = 0;
   #bytesDropped = 0;
-  /** Bytes of ours in the sender's scratch memory. */
-  #gatheredBytes = 0;
 
-  /** For `fd`, which is borrowed. `goOn` is called when the rate allows more bytes, after it had allowed none. */
-  constructor(loop: EventLoop, fd: number, settings: OutboxSettings, goOn: () => void) {
+  private constructor(loop: EventLoop) {
     this.#sender = loop.sender;
     this.#queue = new WriteQueue(loop.pieces);
-    this.#fd = fd;
-    this.#isEdge = settings.triggerBits !== 0;
-    if (settings.bytesOutPerSecond !== Infinity) this.#throttle = new Throttle(loop, settings.bytesOutPerSecond, goOn);
+  }
+
+  /** An empty one, for `fd`, which is borrowed. It is kept to the rate of `throttle`, if any, which it owns. */
+  static take(loop: EventLoop, fd: number, isEdge: boolean, throttle?: Throttle): Outbox {
+    const outbox = loop.sender.outboxes.pop() ?? new Outbox(loop);
+    outbox.#fd = fd;
+    outbox.#isEdge = isEdge;
+    outbox.#throttle = throttle;
+    return outbox;
+  }
+
+  /** Gives it back to the loop, with all that it holds. */
+  give(): void {
+    this.clear();
+    this.#throttle = undefined;
+    this.#errno =
+      this.#bytesSent =
+      this.#bytesDropped =
+      this.countedBytes =
+        0;
+    if (this.#sender.outboxes.length < FREE_OUTBOXES_MAX) this.#sender.outboxes.push(this);
   }
 
   /** Bytes written that the kernel has not taken yet. */
   get queuedBytes(): number {
-    return this.#gatheredBytes + this.#queue.queuedBytes;
+    return this.#queue.queuedBytes;
   }
 
   /** Bytes that the kernel took. */
@@ -64,62 +75,36 @@ export class Outbox {
     return this.#isBlocked || this.#corks > 0 || this.#throttle?.isWaiting === true;
   }
 
+  /** Whether it holds nothing, and nothing that is written next would have to wait. */
+  get isIdle(): boolean {
+    const { queuedBytes } = this.#queue;
+    return queuedBytes === 0 && !this.#isBlocked && this.#corks === 0 && this.#errno === 0 &&
+      this.#throttle === undefined;
+  }
+
   /** Why the kernel refused our bytes for good; 0 while it has not. */
   get errno(): number {
     return this.#errno;
   }
 
-  /**
-   * Copies `bytes`, small ones that may be sent with what else is gathered, to memory that all outboxes of the loop have in
-   * turn: until `sendGathered` nobody else may gather.
-   *
-   * @param maxBytes What is gathered stays below that, which is `GATHER_MAX_BYTES` or less.
-   * @returns Whether it did; else `write` is to take them.
-   */
-  gather(bytes: Uint8Array, maxBytes: number): boolean {
-    const { byteLength } = bytes;
-    const before = this.#gatheredBytes;
-    if (byteLength === 0 || byteLength >= DIRECT_WRITE_BYTES || before + byteLength >= maxBytes) return false;
-    if (!this.#mayGather()) return false;
-    this.#sender.scratch.set(bytes, before);
-    this.#gatheredBytes = before + byteLength;
-    return true;
+  /** Takes `bytes`, and does not offer them. */
+  push(bytes: Uint8Array): void {
+    this.#queue.push(bytes);
   }
 
-  /** The same for `text`, if it is short and ASCII. */
-  gatherText(text: string, maxBytes: number): boolean {
-    const { length } = text;
-    const before = this.#gatheredBytes;
-    if (length === 0 || length > SHORT_TEXT_CHARACTERS || before + length >= maxBytes) return false;
-    if (!this.#mayGather() || !copyAscii(text, this.#sender.scratch, before)) return false;
-    this.#gatheredBytes = before + length;
-    return true;
-  }
-
-  /** Offers what was gathered, and queues what the kernel does not take. @returns Whether it took all, and there was some. */
-  sendGathered(): boolean {
-    const gatheredBytes = this.#gatheredBytes;
-    if (gatheredBytes === 0) return false;
-    const sent = this.#sender.send(this.#fd, this.#sender.scratch, gatheredBytes);
-    if (sent === gatheredBytes) {
-      this.#gatheredBytes = 0;
-      this.#bytesSent += sent;
-      return true;
-    }
-    this.#queueGathered();
+  /** The kernel was offered all of what is queued, and took `sent` bytes, or refuses them with `-errno`. */
+  took(sent: number): void {
     if (sent < 0) {
       this.#errno = -sent;
-    } else {
-      this.#isBlocked = sent === 0 || !this.#isEdge; // as in `offer`
-      this.#queue.consume(sent);
-      this.#bytesSent += sent;
+      return;
     }
-    return false;
+    this.#isBlocked = sent === 0 || !this.#isEdge; // as in `offer`
+    this.#queue.consume(sent);
+    this.#bytesSent += sent;
   }
 
   /** Takes `bytes`. A large chunk is offered at once, without a copy; with `areShared`, what is queued is not copied. */
   write(bytes: Uint8Array, areShared: boolean): void {
-    this.#queueGathered();
     const isLarge = bytes.byteLength >= DIRECT_WRITE_BYTES;
     if (!isLarge || !this.#mayOffer()) this.#push(bytes, 0, areShared);
     else if (this.#queue.queuedBytes === 0) this.#offerAlone(bytes, areShared);
@@ -129,24 +114,25 @@ export class Outbox {
   /** Takes `text`, if it is short, ASCII and not empty. @returns Whether it was. */
   writeShort(text: string): boolean {
     if (text.length === 0 || text.length > SHORT_TEXT_CHARACTERS) return false;
-    this.#queueGathered();
     return this.#queue.pushAscii(text);
   }
 
   /** Takes `chunks`, in order, which together are `byteLength` bytes. */
   writev(chunks: readonly Uint8Array[], byteLength: number): void {
-    this.#queueGathered();
     if (byteLength >= DIRECT_WRITE_BYTES && this.#mayOffer()) return this.#offerWith(chunks, false);
     for (const bytes of chunks) this.#queue.push(bytes);
   }
 
   /** Holds everything back until `uncork` was called as often. */
   cork(): void {
-    this.#queueGathered();
     this.#corks++;
   }
 
-  /** @param isForGood Takes all corks back. */
+  /**
+   * Takes one `cork` back.
+   *
+   * @param isForGood Takes all of them back.
+   */
   uncork(isForGood: boolean = false): void {
     this.#corks = isForGood ? 0 : Math.max(0, this.#corks - 1);
   }
@@ -158,7 +144,6 @@ export class Outbox {
 
   /** Offers what is queued until the kernel is full, or it is all sent, or a turn's budget is spent. */
   offer(): void {
-    this.#queueGathered();
     let budget = WRITE_BUDGET_BYTES;
     while (this.#queue.queuedBytes > 0 && !this.#isBlocked && this.#corks === 0 && this.#errno === 0 && budget > 0) {
       const sent = this.#offerOnce(budget);
@@ -171,35 +156,17 @@ export class Outbox {
 
   /** Offers what one call takes, corked or not, and forgets the rest. */
   close(): void {
-    this.#queueGathered();
     if (this.#queue.queuedBytes > 0 && !this.#isBlocked && this.#errno === 0) this.#offerOnce(WRITE_BUDGET_BYTES);
     this.clear();
   }
 
   /** Forgets what is queued. */
   clear(): void {
-    this.drop(this.queuedBytes);
-    this.#gatheredBytes = 0;
+    this.#bytesDropped += this.#queue.queuedBytes;
     this.#queue.clear();
     this.#corks = 0;
     this.#isBlocked = false;
     this.#throttle?.close();
-  }
-
-  /** So many bytes were written in vain. */
-  drop(bytes: number): void {
-    this.#bytesDropped += bytes;
-  }
-
-  #mayGather(): boolean {
-    return this.#mayOffer() && this.#queue.queuedBytes === 0;
-  }
-
-  /** Has what was gathered wait with everything else. */
-  #queueGathered(): void {
-    if (this.#gatheredBytes === 0) return;
-    this.#queue.push(this.#sender.scratch.subarray(0, this.#gatheredBytes));
-    this.#gatheredBytes = 0;
   }
 
   #mayOffer(): boolean {
@@ -227,7 +194,8 @@ export class Outbox {
     const sent = this.#sender.send(this.#fd, bytes, byteLength);
     if (sent < 0) {
       this.#errno = -sent;
-      return this.drop(byteLength);
+      this.#bytesDropped += byteLength;
+      return;
     }
     this.#isBlocked = sent < byteLength;
     this.#bytesSent += sent;
@@ -240,7 +208,7 @@ export class Outbox {
     const sent = this.#sender.sendQueueAnd(this.#fd, this.#queue, chunks);
     if (sent < 0) {
       this.#errno = -sent;
-      for (const bytes of chunks) this.drop(bytes.byteLength);
+      for (const bytes of chunks) this.#bytesDropped += bytes.byteLength;
       return;
     }
     this.#isBlocked = sent < this.#sender.offeredBytes;

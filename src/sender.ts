@@ -3,7 +3,9 @@ import { ERRNO } from "../ffi/errno.ts";
 import { IoVector, MessageHeader } from "../ffi/layout.ts";
 import type { Syscalls } from "../ffi/syscalls.ts";
 import { assert } from "./assert.ts";
-import { ALONE_BYTES, GATHER_MAX_BYTES, VECTOR_PIECES } from "./limits.ts";
+import { ALONE_BYTES, VECTOR_PIECES } from "./limits.ts";
+import type { Outbox } from "./outbox.ts";
+import { Scratch } from "./scratch.ts";
 import type { WriteQueue } from "./write_queue.ts";
 
 /**
@@ -13,9 +15,11 @@ import type { WriteQueue } from "./write_queue.ts";
  */
 export class Sender {
   readonly #sys: Syscalls;
+  /** For the connection that is told of its events. */
+  readonly scratch: Scratch = new Scratch();
+  /** Those that no connection needs now. Written by outboxes only. */
+  readonly outboxes: Outbox[] = [];
   readonly #message: MessageHeader = new MessageHeader(new IoVector(VECTOR_PIECES));
-  /** What the connection that is told of its events writes meanwhile. Empty before and after. */
-  readonly scratch: Uint8Array = new Uint8Array(new ArrayBuffer(GATHER_MAX_BYTES));
   #offeredBytes = 0;
   /** Of what is in the vector now. */
   #vectorBytes = 0;
@@ -28,6 +32,11 @@ export class Sender {
   /** What the kernel was offered by the last call; that it took less means that it is full. */
   get offeredBytes(): number {
     return this.#offeredBytes;
+  }
+
+  /** Offers what is in the scratch memory, which stays there. */
+  sendScratch(fd: number): number {
+    return this.send(fd, this.scratch.bytes, this.scratch.byteLength);
   }
 
   /** Offers the oldest bytes of a queue that has some, at most `maxBytes`. */

@@ -47,6 +47,7 @@ const LEVELS: readonly (readonly string[])[] = [
     "src/close_reason.ts",
     "src/queue_budget.ts",
     "src/shared_bytes.ts",
+    "src/scratch.ts",
     "src/sender.ts",
     "src/leak_watch.ts",
     "src/lulls.ts",

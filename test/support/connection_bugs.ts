@@ -281,8 +281,8 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
     name: "what was held by a cork is not sent",
     edit: {
       file: "src/connection.ts",
-      find: "    this.#outbox.uncork();\n    this.#flushLater();\n",
-      replace: "    this.#outbox.uncork();\n",
+      find: "    this.#outbox?.uncork();\n    this.#flushLater();\n",
+      replace: "    this.#outbox?.uncork();\n",
     },
   },
   {
@@ -296,25 +296,25 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
   {
     name: "what is gathered overtakes what is queued",
     edit: {
-      file: "src/outbox.ts",
-      find: "return this.#mayOffer() && this.#queue.queuedBytes === 0;",
-      replace: "return this.#mayOffer();",
+      file: "src/connection.ts",
+      find: 'if (this.#flags & BUSY && this.#outbox === undefined && this.#state === "open"',
+      replace: 'if (this.#flags & BUSY && !this.#outbox?.isHeld && this.#state === "open"',
     },
   },
   {
     name: "what the kernel does not take of the gathered bytes is lost",
     edit: {
       file: "src/outbox.ts",
-      find: "this.#queue.consume(sent);\n      this.#bytesSent += sent;\n    }\n    return false;",
-      replace: "this.#queue.consume(gatheredBytes);\n      this.#bytesSent += sent;\n    }\n    return false;",
+      find: "as in `offer`\n    this.#queue.consume(sent);",
+      replace: "as in `offer`\n    this.#queue.consume(this.#queue.queuedBytes);",
     },
   },
   {
-    name: "gathered bytes are not dropped with the connection",
+    name: "gathered bytes are not counted as queued",
     edit: {
-      file: "src/outbox.ts",
-      find: "    this.drop(this.queuedBytes);\n    this.#gatheredBytes = 0;",
-      replace: "    this.drop(this.#queue.queuedBytes);",
+      file: "src/connection.ts",
+      find: "const gatheredBytes = this.#flags & GATHERED ? this.#loop.sender.scratch.byteLength : 0;",
+      replace: "const gatheredBytes = 0;",
     },
   },
   {
@@ -325,8 +325,8 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
     name: "reading goes on within its budget after pause",
     edit: {
       file: "src/connection.ts",
-      find: "if (this.#isReading()) return this.#unread === undefined;",
-      replace: 'if (this.#state === "open") return this.#unread === undefined;',
+      find: "if (this.#isReading()) return this.#extras?.unread === undefined;",
+      replace: 'if (this.#state === "open") return this.#extras?.unread === undefined;',
     },
   },
   {
@@ -349,7 +349,7 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
     name: "what the peer sent before our stream failed is lost",
     edit: {
       file: "src/connection.ts",
-      find: "if (this.#isPaused || this.#isReadEnded || this.#finish !== undefined) return this.#release",
+      find: "if (this.#flags & (PAUSED | READ_ENDED) || this.#extras?.finish !== undefined) return this.#release",
       replace: "return this.#release",
     },
   },
