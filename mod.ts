@@ -30,6 +30,7 @@ export {
   resolveConnection,
 } from "./src/connection_options.ts";
 export { type AbortSignalLike, connect, ConnectError, type ConnectOptions } from "./src/connector.ts";
+export type { Connections } from "./src/connections.ts";
 export { Coordinator, type Member } from "./src/coordinator.ts";
 export type { AcceptCounters, LadderCounters } from "./src/counters.ts";
 export type { TimeoutSettings } from "./src/deadlines.ts";
@@ -45,11 +46,13 @@ export { LengthPrefixFramer, type LengthPrefixOptions } from "./src/length_prefi
 export type { ListenerInfo } from "./src/listener.ts";
 export { type Ending, EventLoop, type EventLoopOptions, type Flushing } from "./src/loop.ts";
 export type { OverloadOptions, OverloadPolicy } from "./src/overload.ts";
+export type { Outbox } from "./src/outbox.ts";
 export { Poller, type Source } from "./src/poller.ts";
 export { QueueBudget, type Queued } from "./src/queue_budget.ts";
 export type { Refuse } from "./src/refusal.ts";
 export type { Reserve } from "./src/reserve.ts";
 export type { ReceiveBuffer } from "./src/receive_buffer.ts";
+export type { Scratch } from "./src/scratch.ts";
 export type { Sender } from "./src/sender.ts";
 export { serve, Server, type ServerListenerOptions, type ServerOptions, type StopOptions } from "./src/server.ts";
 export type { ListenerOptions, ServerListener } from "./src/server_listener.ts";

@@ -11,6 +11,7 @@ import {
   isPromise,
   resolveConnection,
 } from "./connection_options.ts";
+import { type Connections, ConnectionTable } from "./connections.ts";
 import type { AcceptCounters } from "./counters.ts";
 import type { OverloadEvent } from "./episode.ts";
 import { IdleList } from "./idle_list.ts";
@@ -142,7 +143,7 @@ export class Server<T = undefined> {
   readonly #listeners: Set<ServerListener> = new Set();
   /** The first one, open or not. The others are its siblings. */
   readonly #acceptor: Acceptor;
-  readonly #connections: Set<Connection<T>> = new Set();
+  readonly #connections: ConnectionTable<T> = new ConnectionTable();
   /** Only with `reapIdle`. */
   readonly #idle: IdleList<Connection<T>> | undefined;
   readonly #onError: (error: unknown) => void;
@@ -195,7 +196,7 @@ export class Server<T = undefined> {
   }
 
   /** The connections there are now. Live: a copy survives what handlers close. */
-  get connections(): ReadonlySet<Connection<T>> {
+  get connections(): Connections<T> {
     return this.#connections;
   }
 
@@ -313,12 +314,12 @@ export class Server<T = undefined> {
 
   #serve(fd: number, settings: ConnectionSettings<T>): void {
     const connection = new Connection<T>(this.loop, fd, settings, this.#closed);
-    this.#connections.add(connection);
+    this.#connections.add(fd, connection);
     connection.start();
   }
 
   readonly #closed = (connection: Connection<T>, fd: number): void => {
-    this.#connections.delete(connection);
+    this.#connections.remove(fd, connection);
     this.#acceptor.released(fd);
     if (this.#connections.size === 0) this.#onEmpty?.();
   };

@@ -76,6 +76,7 @@ const LEVELS: readonly (readonly string[])[] = [
   [
     "src/connection_options.ts",
     "src/connection.ts",
+    "src/connections.ts",
     "src/overload_watch.ts",
     "src/accept_pause.ts",
     "src/admission.ts",
