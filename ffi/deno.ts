@@ -46,7 +46,7 @@ function permitted<T>(use: () => T): T {
   }
 }
 
-/** Deno's own modules of Node's name; not an import, which a bundler would hoist. */
+/** Deno's own modules of Node's name; not an import, which a bundler would hoist. Slow: loads `process` first. */
 function builtin(name: string): unknown {
   return (globalThis as unknown as { process: { getBuiltinModule(name: string): unknown } }).process
     .getBuiltinModule(name);
@@ -118,7 +118,8 @@ class PollParker extends BaseParker {
   #retry: Timer | undefined;
 
   constructor(options: ParkerOptions) {
-    super(options, builtin("node:timers") as Timers);
+    // Deno's own timers are those of `node:timers`, which it takes long to load by name.
+    super(options, globalThis as unknown as Timers);
     this.#fds = pollfd(options.epollFd);
     this.#poll = nonblockingPoll ??= bindPoll();
     const { internal } = Deno as unknown as { internal: symbol };
