@@ -114,7 +114,7 @@ export const FREE_BLOCKS_MAX: number = 256;
 export const FREE_PIECES_MAX: number = 4_096;
 
 /** Outboxes that a loop keeps for later: as many as connections that something is held back of in a turn. */
-export const FREE_OUTBOXES_MAX: number = 256;
+export const FREE_OUTBOXES_MAX: number = 4_096;
 
 /** How long `finish` waits for the peer to have everything, once it is sent. */
 export const FINISH_MS: number = 5_000;
