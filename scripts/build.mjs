@@ -52,17 +52,28 @@ async function buildDeclarations() {
   try {
     const code = await run(process.execPath, [tsc, "-p", "tsconfig.build.json", "--outDir", folder]);
     if (code !== 0) process.exit(code);
-    const bundles = generateDtsBundle(
+    const bundles = alike(generateDtsBundle(
       Object.values(entries).map((source) => ({
         filePath: join(folder, source.replace(/\.ts$/, ".d.ts")),
         output: { noBanner: true },
       })),
       { preferredConfigPath: "tsconfig.base.json" },
-    );
+    ));
     Object.keys(entries).forEach((name, i) => writeFileSync(join(out, `${name}.d.ts`), bundles[i]));
   } finally {
     rmSync(folder, { recursive: true });
   }
+}
+
+/** Without the private members of the classes that all bundles declare: by those TypeScript would take them for different ones. */
+function alike(bundles) {
+  const classes = bundles.map((text) => new Set(Array.from(text.matchAll(/class (\w+)/g), ([, name]) => name)));
+  return bundles.map((text) =>
+    text.replaceAll(
+      /(class (\w+)[^{]*\{\n)\t#private;\n/g,
+      (all, head, name) => classes.every((names) => names.has(name)) ? head : all,
+    )
+  );
 }
 
 /**

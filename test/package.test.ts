@@ -39,8 +39,8 @@ const env = {
 
 /** A program of a user's, as it is type-checked: `entry` is how it names the package, `syscalls` how the other entry point. */
 const consumer = (entry: string, syscalls: string) =>
-  `import { serve } from "${entry}";
-   import { close } from "${syscalls}";
+  `import { EventLoop, serve } from "${entry}";
+   import { close, realSyscalls } from "${syscalls}";
    const server = serve({
      hostname: "127.0.0.1",
      port: 0,
@@ -51,9 +51,10 @@ const consumer = (entry: string, syscalls: string) =>
    });
    const stopped: Promise<unknown> = server.stop();
    const result: number = close(0);
+   const loop = new EventLoop({}, { ...realSyscalls, close: () => 0 });
    // @ts-expect-error: a port is a number
    serve({ port: "80" });
-   export { result, stopped };`;
+   export { loop, result, stopped };`;
 
 /** How this runtime runs a program that asks for nothing but what the README says. */
 const command = process.versions.bun
