@@ -102,12 +102,16 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
   olderIdle: Connection<T> | undefined = undefined;
   /** For the idle list. */
   newerIdle: Connection<T> | undefined = undefined;
-  /** When bytes were received, or taken by the kernel, last: ms on the clock of the loop. */
+  /**
+   * When bytes were received, or taken by the kernel, last: ms on the clock of the loop, rounded up. V8 keeps whole numbers
+   * in the object itself, and each other number in one of its own.
+   */
   busyAtMs: number = 0;
   readonly #loop: EventLoop;
   readonly #settings: ConnectionSettings<T>;
   readonly #onClosed: (connection: Connection<T>, fd: number) => void;
   readonly #fd: number;
+  /** Rounded up, too. */
   readonly #openedAtMs: number = 0;
   #state: ConnectionState = "open";
   /** Above. */
@@ -131,7 +135,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     loop: EventLoop,
     fd: number,
     settings: ConnectionSettings<T>,
-    onClosed: (connection: Connection<T>, fd: number) => void = () => {},
+    onClosed: (connection: Connection<T>, fd: number) => void = tellNobody,
   ) {
     this.#loop = loop;
     this.#fd = fd;
@@ -140,7 +144,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     this.#interest = Interest.readable | settings.triggerBits;
     if (settings.triggerBits !== 0) this.#interest |= Interest.urgent; // no edge comes for what is behind
     this.#register();
-    this.#openedAtMs = this.busyAtMs = loop.now;
+    this.#openedAtMs = this.busyAtMs = Math.ceil(loop.now);
     settings.idle?.touch(this, this.#openedAtMs);
     if (settings.timeouts !== undefined) this.#setDeadlines(settings.timeouts);
     if (settings.bytesInPerSecond !== Infinity) this.#setIntake(settings.bytesInPerSecond);
@@ -176,12 +180,12 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
 
   /** Milliseconds since it began. */
   get ageMs(): number {
-    return this.#loop.now - this.#openedAtMs;
+    return Math.max(0, this.#loop.now - this.#openedAtMs);
   }
 
   /** Milliseconds since bytes were received, or taken by the kernel. */
   get idleMs(): number {
-    return this.#loop.now - this.busyAtMs;
+    return Math.max(0, this.#loop.now - this.busyAtMs);
   }
 
   /** Whether reading is paused. */
@@ -898,9 +902,10 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
   /** @returns Now. */
   #touch(): number {
     const { now } = this.#loop;
-    if (now === this.busyAtMs) return now;
-    if (this.#settings.idle === undefined) this.busyAtMs = now;
-    else this.#settings.idle.touch(this, now);
+    const nowMs = Math.ceil(now);
+    if (nowMs === this.busyAtMs) return now;
+    if (this.#settings.idle === undefined) this.busyAtMs = nowMs;
+    else this.#settings.idle.touch(this, nowMs);
     return now;
   }
 
@@ -951,6 +956,9 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     this.#state = next;
   }
 }
+
+/** One for all: a function that stands in the constructor is made for each connection. */
+function tellNobody(): void {}
 
 /** What the peer meets by sending. */
 const READ_DEADLINES: readonly DeadlineName[] = ["idleTimeoutMs", "readTimeoutMs", "handshakeTimeoutMs"];

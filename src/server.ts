@@ -327,7 +327,7 @@ export class Server<T = undefined> {
   /** Gives the longest idle connection up. */
   #reap(minIdleMs: number): number {
     const oldest = this.#idle?.oldest;
-    if (oldest === undefined || this.loop.now - oldest.busyAtMs < minIdleMs) return -1;
+    if (oldest === undefined || oldest.idleMs < minIdleMs) return -1;
     const message = "Cannot keep an idle connection: its descriptor is needed for somebody else (overload.reapIdle)";
     return oldest.surrender(new ConnectionError("overload", message));
   }
