@@ -555,34 +555,37 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
   #flush(): void {
     this.#flags &= ~FLUSH_DUE;
     if (this.#state === "closed") return;
-    const { bytesSent } = this;
-    if (this.#flags & GATHERED && this.#sendGathered()) {
-      const now = this.#touch();
-      this.#extras?.deadlines?.sent(now);
-      if (this.#flags & DRAIN_DUE || this.#state !== "open") this.#drained();
-      return;
+    if (this.#flags & GATHERED) this.#flushGathered();
+    else this.#flushQueue(this.bytesSent);
+  }
+
+  /** Offers what was gathered; what the kernel does not take, the outbox does. */
+  #flushGathered(): void {
+    const { sender } = this.#loop;
+    const { bytes, byteLength } = sender.scratch;
+    const sent = sender.send(this.#fd, bytes, byteLength);
+    if (sent !== byteLength) {
+      const { bytesSent } = this;
+      this.#needOutbox().took(sent);
+      return this.#flushQueue(bytesSent);
     }
+    sender.scratch.clear();
+    this.#flags &= ~GATHERED;
+    this.#bytesSent += sent;
+    const now = this.#touch();
+    this.#extras?.deadlines?.sent(now);
+    if (this.#flags & DRAIN_DUE || this.#state !== "open") this.#drained();
+  }
+
+  /** Offers what is queued, if anything is, and tells what comes of it. */
+  #flushQueue(sentBefore: number): void {
     this.#outbox?.offer();
-    this.#offered(bytesSent);
+    this.#offered(sentBefore);
     if (this.#isClosed()) return;
     if (this.#outbox !== undefined && this.queuedBytes > 0 && !this.#outbox.isHeld) {
       this.#flushLater(); // the budget is spent
     }
     this.#drained();
-  }
-
-  /** Offers what was gathered; what the kernel does not take, the outbox does. @returns Whether nothing is left. */
-  #sendGathered(): boolean {
-    const { sender } = this.#loop;
-    const sent = sender.sendScratch(this.#fd);
-    if (sent < sender.scratch.byteLength) {
-      this.#needOutbox().took(sent);
-      return false;
-    }
-    sender.scratch.clear();
-    this.#flags &= ~GATHERED;
-    this.#bytesSent += sent;
-    return true;
   }
 
   /** The kernel may have been offered bytes by the outbox, when `sentBefore` were sent. Calls no handler. */

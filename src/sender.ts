@@ -34,11 +34,6 @@ export class Sender {
     return this.#offeredBytes;
   }
 
-  /** Offers what is in the scratch memory, which stays there. */
-  sendScratch(fd: number): number {
-    return this.send(fd, this.scratch.bytes, this.scratch.byteLength);
-  }
-
   /** Offers the oldest bytes of a queue that has some, at most `maxBytes`. */
   sendQueue(fd: number, queue: WriteQueue, maxBytes: number): number {
     const head = queue.head!;
