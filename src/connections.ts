@@ -4,6 +4,10 @@ import type { Connection } from "./connection.ts";
 export interface Connections<T> extends Iterable<Connection<T>> {
   /** How many there are. */
   readonly size: number;
+  /** Whether `connection` is one of them; looks through all. */
+  has(connection: Connection<T>): boolean;
+  /** Calls `task` for each of them, once, those that are added meanwhile or not. As a loop over them, without its objects. */
+  forEach(task: (connection: Connection<T>) => void): void;
 }
 
 /** Connections by their descriptor: the kernel hands out the lowest numbers, so an array takes less than any set. */
@@ -30,7 +34,20 @@ export class ConnectionTable<T> implements Connections<T> {
     this.#size--;
   }
 
-  /** Each of them, once, those that are added meanwhile or not. */
+  /** See {@linkcode Connections}. */
+  has(connection: Connection<T>): boolean {
+    return this.#byFd.includes(connection);
+  }
+
+  /** See {@linkcode Connections}. */
+  forEach(task: (connection: Connection<T>) => void): void {
+    for (let fd = 0; fd < this.#byFd.length; fd++) {
+      const connection = this.#byFd[fd];
+      if (connection !== undefined) task(connection);
+    }
+  }
+
+  /** As {@linkcode Connections.forEach}. */
   *[Symbol.iterator](): Iterator<Connection<T>> {
     for (let fd = 0; fd < this.#byFd.length; fd++) {
       const connection = this.#byFd[fd];

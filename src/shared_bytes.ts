@@ -28,6 +28,10 @@ export class SharedBytes {
   }
 }
 
+function hasForEach<T>(all: Iterable<T>): all is Iterable<T> & { forEach(task: (each: T) => void): void } {
+  return typeof (all as { forEach?: unknown }).forEach === "function";
+}
+
 function copyOf(chunk: Uint8Array): Uint8Array {
   if (!(chunk instanceof Uint8Array)) throw new TypeError("Cannot share a chunk: it must be a string or a Uint8Array");
   const copy = new Uint8Array(new ArrayBuffer(chunk.byteLength));
@@ -51,8 +55,8 @@ export function broadcast(
   const write = (connection: { write(chunk: SharedBytes): boolean }) => {
     if (connection.write(shared)) withRoom++;
   };
-  // Where the loop is not compiled yet, the iterator of a set makes an object for each element.
-  if (connections instanceof Set) connections.forEach(write);
+  // What has a method for it needs no iterator, which may make an object for each element.
+  if (hasForEach(connections)) connections.forEach(write);
   else for (const connection of connections) write(connection);
   return withRoom;
 }

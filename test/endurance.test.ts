@@ -307,7 +307,7 @@ describe.each(["level", "edge"] as const)("a client whose process is stopped, %s
       expect(await client.line(0)).toBe("connected");
       client.kill("SIGSTOP");
       await until(() => / T /.test(readFileSync(`/proc/${client.pid}/stat`, "utf8")), "the client stand still");
-      const [connection] = server.connections as ReadonlySet<Connection>;
+      const [connection] = server.connections;
       stream(connection!);
       await scene({ client, connection: connection!, waits: () => waits, reasons });
     } finally {
