@@ -350,7 +350,8 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     knownOptions("finish a connection", options, ["timeoutMs", "reason"]);
     const timeoutMs = integerOption("timeoutMs", options.timeoutMs, FINISH_MS, 0, TIMER_MAX_MS);
     if (this.#state === "closed" || this.#extras?.finish !== undefined) return;
-    if (this.#extras?.sendError !== undefined) return this.#release("reset", this.#extras?.sendError);
+    const sendError = this.#extras?.sendError;
+    if (sendError !== undefined) return this.#release("reset", sendError);
     const extras = this.#needExtras();
     extras.finish = { timeoutMs, reason: options.reason ?? "close" };
     extras.unread = undefined;
@@ -758,7 +759,8 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
   }
 
   #readEnd(): void {
-    if (this.#extras?.sendError !== undefined) return this.#release("reset", this.#extras?.sendError);
+    const sendError = this.#extras?.sendError;
+    if (sendError !== undefined) return this.#release("reset", sendError);
     this.#flags |= READ_ENDED;
     this.#timeReading();
     try {
@@ -775,8 +777,10 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
 
   /** Where our stream has failed: nothing is left to be delivered, or nobody reads it. */
   #settleFailure(): void {
+    const sendError = this.#extras?.sendError;
+    if (sendError === undefined) return;
     const isHeld = this.#extras?.intake?.isWaiting === true && !this.isPaused;
-    if (this.#extras?.sendError !== undefined && !isHeld) this.#release("reset", this.#extras?.sendError);
+    if (!isHeld) this.#release("reset", sendError);
   }
 
   /** The rate is used up: what is readable is out of sight until bytes may pass again. */

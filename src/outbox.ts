@@ -38,15 +38,13 @@ export class Outbox {
     return outbox;
   }
 
-  /** Gives it back to the loop, with all that it holds. */
+  /** Gives it back to the loop, once it is cleared and its counters are read. */
   give(): void {
-    this.clear();
     this.#throttle = undefined;
-    this.#errno =
-      this.#bytesSent =
-      this.#bytesDropped =
-      this.countedBytes =
-        0;
+    this.#errno = 0;
+    this.#bytesSent = 0;
+    this.#bytesDropped = 0;
+    this.countedBytes = 0;
     if (this.#sender.outboxes.length < FREE_OUTBOXES_MAX) this.#sender.outboxes.push(this);
   }
 
