@@ -41,16 +41,14 @@ export class ConnectionTable<T> implements Connections<T> {
 
   /** See {@linkcode Connections}. */
   forEach(task: (connection: Connection<T>) => void): void {
-    for (let fd = 0; fd < this.#byFd.length; fd++) {
-      const connection = this.#byFd[fd];
+    this.#byFd.forEach((connection) => {
       if (connection !== undefined) task(connection);
-    }
+    });
   }
 
   /** As {@linkcode Connections.forEach}. */
   *[Symbol.iterator](): Iterator<Connection<T>> {
-    for (let fd = 0; fd < this.#byFd.length; fd++) {
-      const connection = this.#byFd[fd];
+    for (const connection of this.#byFd) {
       if (connection !== undefined) yield connection;
     }
   }
