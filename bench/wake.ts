@@ -51,9 +51,8 @@ export const WAKE: Section = {
           return JSON.parse(line!);
         }),
     );
-    const title =
-      `Wake-up from another thread after 10 ms of nothing to do, in a process that has been woken often: from before wake() to the handler, by ` +
-      `CLOCK_MONOTONIC in both threads`;
+    const title = "Wake-up from another thread after 10 ms of nothing to do, in a process that has been woken often: " +
+      "from before wake() to the handler, by CLOCK_MONOTONIC in both threads";
     return { name: "wake", title, figures: { p50: "p50 µs", p99: "p99 µs" }, entries };
   },
 };

@@ -1,8 +1,7 @@
 /**
  * Spillway as its documentation says: `spillway.ts level|edge [shared|spin|waiting|blocking [MODE [BYTES]]]`. `spin`
  * has the loop look for events a little longer before it parks, `waiting` has it wait for them in the kernel for longer,
- * `blocking` has it own its thread. MODE and BYTES, of a bulk transfer:
- * see ../workloads.ts.
+ * `blocking` has it own its thread. MODE and BYTES, of a bulk transfer: see ../workloads.ts.
  */
 import process from "node:process";
 import { broadcast, type Connection, type ConnectionHandlers, EventLoop, serve, SharedBytes } from "../../mod.ts";
