@@ -19,5 +19,8 @@ export default defineConfig({
     // Only forks outlive a crash in native code, and the alarm of test/setup.ts.
     pool: "forks",
     maxWorkers: 2,
+    // Above the deadlines within tests, which say what did not happen.
+    testTimeout: 90_000,
+    hookTimeout: 90_000,
   },
 });

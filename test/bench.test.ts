@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { SMALLEST_OBJECT_BYTES } from "../bench/allocations.ts";
 import { Child, output } from "../bench/child.ts";
 import { chartOf } from "../bench/chart.ts";
@@ -28,7 +28,6 @@ const NOT_DRAWN = new Set(["wake-ups", "bulk-in"]);
 const SHORT = ["--rounds", "1", "--seconds", "0.03", "--connections", "12", "--bulk-mib", "2"];
 const ROOT = new URL("../", import.meta.url);
 
-vi.setConfig({ testTimeout: 90_000 });
 expectNoLeak();
 expectNoProcesses();
 

@@ -1,6 +1,6 @@
 /** bench/overload, in a very short run: what it counts must be right, whatever it times. */
 import { readFileSync } from "node:fs";
-import { expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import type { Result } from "../bench/overload/measures.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
@@ -10,7 +10,6 @@ import { RUNTIME } from "./support/scripts.ts";
 const CLIENTS = 150;
 const SHORT = ["--rounds", "1", "--window-ms", "300", "--storm-ms", "300", "--episodes", "3"];
 
-vi.setConfig({ testTimeout: 90_000 });
 expectNoLeak();
 expectNoProcesses();
 

@@ -19,7 +19,7 @@ import { addressOf, bytes, connectTo, ready, tcpListener, tcpSocket } from "./su
 
 expectNoLeak();
 
-const DEADLINE_MS = 10_000;
+const DEADLINE_MS = 20_000;
 const hasIpv6 = Object.values(networkInterfaces()).flat().some((found) => found?.address === "::1");
 
 /** How a promise ended. */

@@ -1,6 +1,6 @@
 /** `npm run demo`, where nobody looks at it: it shows that clients are refused, and that the server goes on. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { until } from "./support/conditions.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { expectNoProcesses, start } from "./support/processes.ts";
@@ -8,7 +8,6 @@ import { RUNTIME } from "./support/scripts.ts";
 
 const DEMO = "examples/overload.ts";
 
-vi.setConfig({ testTimeout: 60_000 });
 expectNoLeak();
 expectNoProcesses();
 

@@ -1,6 +1,6 @@
 /** examples/echo.ts as its users run it: a process of its own, with clients from outside. */
 import { existsSync, readFileSync } from "node:fs";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { until } from "./support/conditions.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
@@ -23,8 +23,6 @@ const MIB = 1024 * 1024;
 const HIGH_WATER_BYTES = MIB;
 const RECEIVE_BUFFER_BYTES = 64 * 1024;
 
-// Above the deadlines within, which say what did not happen.
-vi.setConfig({ testTimeout: 60_000 });
 expectNoLeak();
 expectNoProcesses();
 

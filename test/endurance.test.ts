@@ -22,7 +22,7 @@ import { expectNoProcesses, start, type TestProcess, TICKS_PER_SECOND } from "./
 import { seededRandom } from "./support/random.ts";
 import { bytes, socketPair } from "./support/sockets.ts";
 
-vi.setConfig({ testTimeout: 60_000 * ENDURANCE });
+vi.setConfig({ testTimeout: 90_000 * ENDURANCE });
 expectNoLeak();
 expectNoProcesses();
 

@@ -73,7 +73,7 @@ describe("isDoubtful()", () => {
   });
 });
 
-describe.skipIf(needsProgram("strace"))("an errno that the call cannot have (strace)", { timeout: 30_000 }, () => {
+describe.skipIf(needsProgram("strace"))("an errno that the call cannot have (strace)", () => {
   interface Injection {
     /** In strace's syntax, such as `"recvfrom:error=ENOENT:when=1"`. */
     readonly inject: string;

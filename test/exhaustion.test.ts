@@ -1,7 +1,7 @@
 /** A server whose descriptors run out: the process survives, clients get an answer quickly, service resumes by itself. */
 import { readdirSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { allAnswered, drive, type EchoClient, summary } from "./support/clients.ts";
 import { until } from "./support/conditions.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
@@ -24,8 +24,6 @@ const LIMIT = 64;
 /** No flood of them on standard error. */
 const FEW_LINES = /^(.*\n){0,8}$/;
 
-// Above the deadlines within, which say what did not happen.
-vi.setConfig({ testTimeout: 60_000 });
 expectNoLeak();
 expectNoProcesses();
 

@@ -1,5 +1,5 @@
 /** examples/framed.ts as its users run it. */
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { endsWell, expectNoProcesses, start, startServer } from "./support/processes.ts";
@@ -9,7 +9,6 @@ import { bytes, concat } from "./support/sockets.ts";
 const FRAMED = "examples/framed.ts";
 const MAX_FRAME_BYTES = 64 * 1024;
 
-vi.setConfig({ testTimeout: 60_000 });
 expectNoLeak();
 expectNoProcesses();
 

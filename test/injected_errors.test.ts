@@ -3,7 +3,7 @@
  * strace puts them there. No value makes the server spin, flood its log, or forget who waits.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
@@ -31,8 +31,6 @@ const ERRNOS = {
   "of no listener, which it is, and an unknown one": ["EBADF", "EINVAL", "ENOTSOCK", "EOPNOTSUPP", "EFAULT", "EIO"],
 };
 
-// Above the deadlines within, which say what did not happen.
-vi.setConfig({ testTimeout: 90_000 });
 expectNoLeak();
 expectNoProcesses();
 

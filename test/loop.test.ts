@@ -758,7 +758,7 @@ describe("EventLoop.runBlocking()", () => {
     expect(loop.isRunning).toBe(false);
   });
 
-  test("runBlocking() goes on after a signal during epoll_wait", { timeout: 40_000 }, async () => {
+  test("runBlocking() goes on after a signal during epoll_wait", async () => {
     const { code, stdout } = await runScript("loop_process.ts", { args: ["interrupted by signals"] });
     expect([code, stdout]).toEqual([0, "interrupted\n"]);
   });
@@ -794,7 +794,7 @@ describe("EventLoop, whether it keeps the process alive", () => {
     ["unreferenced while parked", ""],
     ["unreferenced with a timer of the loop", ""],
     ["stopped and closed", "closed\n"],
-  ])("a process with a loop that is %s ends with what it says", { timeout: 40_000 }, async (scene, stdout) => {
+  ])("a process with a loop that is %s ends with what it says", async (scene, stdout) => {
     const result = await runScript("loop_process.ts", { args: [scene] });
     expect(result).toEqual({ code: 0, signal: null, stdout, stderr: "" });
   });
@@ -808,7 +808,7 @@ describe("EventLoop.close()", () => {
       loop.post(() => loop.stop());
       await drive(loop);
       await loop.close();
-      await expect.poll(() => openDescriptors().length, { timeout: 5_000 }).toBeLessThanOrEqual(before);
+      await expect.poll(() => openDescriptors().length, { timeout: 20_000 }).toBeLessThanOrEqual(before);
     }
   });
 

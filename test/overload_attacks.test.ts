@@ -1,6 +1,6 @@
 /** Who makes overload worse: threads that take the descriptors we give up, and clients that come again at once. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { allAnswered, drive } from "./support/clients.ts";
 import { closeNow, expectNoLeak } from "./support/descriptors.ts";
 import {
@@ -23,8 +23,6 @@ const BATCHES = 10;
 const CLIENTS = 150;
 const STORM_MS = 1_200;
 
-// Above the deadlines within, which say what did not happen.
-vi.setConfig({ testTimeout: 90_000 });
 expectNoLeak();
 expectNoProcesses();
 

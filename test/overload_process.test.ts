@@ -1,7 +1,7 @@
 /** Overload in whole processes: who is told what, who waits, what is stolen, and what is left when it is over. */
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { AcceptCounters, OverloadEvent } from "../mod.ts";
 import { allAnswered, drive, summary } from "./support/clients.ts";
 import { until } from "./support/conditions.ts";
@@ -33,8 +33,6 @@ const CLIENTS = 150;
 /** `npm run test:full` asks for more. */
 const EPISODES = Number(process.env.OVERLOAD_EPISODES ?? 1_000);
 
-// Above the deadlines within, which say what did not happen.
-vi.setConfig({ testTimeout: 90_000 });
 expectNoLeak();
 expectNoProcesses();
 

@@ -1,6 +1,6 @@
 /** Loops of several threads that share a coordinator: descriptors run out for all of them at once. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { AcceptCounters } from "../mod.ts";
 import { drive } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
@@ -25,8 +25,6 @@ import { ends, expectNoProcesses, type ServerProcess, start } from "./support/pr
 const KINDS = ["socket", "anon_inode:[eventpoll]", "anon_inode:[eventfd]", "/dev/null"];
 const DEADLINE_MS = 20_000;
 
-// Above the deadlines within, which say what did not happen.
-vi.setConfig({ testTimeout: 90_000 });
 expectNoLeak();
 expectNoProcesses();
 

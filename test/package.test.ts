@@ -21,9 +21,6 @@ import { promisify } from "node:util";
 import ts from "typescript";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-const BUILD_TIMEOUT_MS = 100_000;
-const RUN_TIMEOUT_MS = 30_000;
-
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const bin = join(root, "node_modules", ".bin");
 const node = join(bin, "node");
@@ -84,7 +81,7 @@ beforeAll(async () => {
     copyFileSync(join(root, name), join(unpacked, name));
   }
   await run(node, [join(root, "scripts/build.mjs"), join(unpacked, "dist")], root);
-}, BUILD_TIMEOUT_MS);
+});
 
 afterAll(() => rmSync(work, { recursive: true, force: true }));
 
@@ -105,7 +102,7 @@ describe("the npm package", () => {
     writeFileSync(join(project, "package.json"), JSON.stringify({ private: true, type: "module" }));
     const tarball = join(work, `spillway-${manifest.version}.tgz`);
     await run("npm", ["install", "--offline", "--ignore-scripts", "--no-audit", tarball], project);
-  }, BUILD_TIMEOUT_MS);
+  });
 
   test("holds JavaScript, declarations and documents, and brings nothing else along", () => {
     const installed = join(project, "node_modules", "spillway");
@@ -151,7 +148,7 @@ describe("the npm package", () => {
       same: ["SystemError", "UnavailableError"],
       renamed: [],
     });
-  }, RUN_TIMEOUT_MS);
+  });
 
   test("serves when imported from JavaScript, and lets the process end after stop()", async () => {
     writeFileSync(
@@ -183,7 +180,7 @@ describe("the npm package", () => {
     } finally {
       child.kill("SIGKILL");
     }
-  }, RUN_TIMEOUT_MS);
+  });
 
   test("type-checks in Deno, and in TypeScript without the types of any runtime", async () => {
     writeFileSync(join(project, "consumer.ts"), consumer("spillway", "spillway/syscalls"));
@@ -193,7 +190,7 @@ describe("the npm package", () => {
     const compilerOptions = { ...language, strict: true, noEmit: true };
     writeFileSync(join(project, "tsconfig.check.json"), JSON.stringify({ compilerOptions, files: ["consumer.ts"] }));
     await run(node, [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.check.json"], project);
-  }, RUN_TIMEOUT_MS);
+  });
 });
 
 describe("the JSR package", () => {
@@ -222,11 +219,11 @@ describe("the JSR package", () => {
     writeFileSync(join(work, "consumer.ts"), consumer(`./package/dist/jsr/${entry}`, `./package/dist/jsr/${syscalls}`));
     await run(join(bin, "deno"), ["check", "--no-config", "consumer.ts"], work);
     await run(join(bin, "deno"), ["doc", "--lint", entry!, syscalls!], folder());
-  }, RUN_TIMEOUT_MS);
+  });
 
   test("is what JSR takes", async () => {
     await run(join(bin, "deno"), ["publish", "--dry-run", "--allow-dirty"], folder());
-  }, RUN_TIMEOUT_MS);
+  });
 });
 
 describe("the manifests", () => {

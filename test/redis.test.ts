@@ -1,5 +1,5 @@
 /** examples/redis.ts as its users run it: its tools, slow readers, expiry. */
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import {
   endsWell,
   expectNoProcesses,
@@ -16,7 +16,6 @@ const MIB = 1024 * 1024;
 /** What a client may be behind before nothing more is read from it: the high-water mark, and the reply that reaches it. */
 const HELD_BYTES = 3 * MIB;
 
-vi.setConfig({ testTimeout: 60_000 });
 expectNoProcesses();
 
 const listen = (...args: string[]) => startServer(REDIS, ["--port", "0", ...args]);

@@ -1,10 +1,9 @@
 /** examples/redis.ts by a client that many programs use. */
 import { Redis } from "ioredis";
 import { Buffer } from "node:buffer";
-import { expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { endsWell, expectNoProcesses, startServer } from "./support/processes.ts";
 
-vi.setConfig({ testTimeout: 60_000 });
 expectNoProcesses();
 
 test("ioredis works with it unchanged", async () => {

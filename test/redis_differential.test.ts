@@ -19,7 +19,7 @@ const COMMANDS = Number(process.env.REDIS_COMMANDS ?? 2_000);
 /** Of one program, at the most; half as many on average. */
 const PROGRAM_COMMANDS = 100;
 
-vi.setConfig({ testTimeout: 60_000 + COMMANDS });
+vi.setConfig({ testTimeout: 90_000 + COMMANDS });
 expectNoProcesses();
 
 let ours: RedisClient;

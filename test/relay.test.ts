@@ -1,5 +1,5 @@
 /** examples/relay.ts as its users run it: a process of its own, between clients and targets from outside. */
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { MSG, POLL, SHUT, SOCK } from "../ffi/constants.ts";
 import { encodeSockaddr } from "../ffi/layout.ts";
 import * as sys from "../ffi/syscalls.ts";
@@ -14,8 +14,6 @@ import { addressOf, bytes, ready, reset, tcpListener, tcpSocket, text } from "./
 const RELAY = "examples/relay.ts";
 const MIB = 1024 * 1024;
 
-// Above the deadlines within, which say what did not happen.
-vi.setConfig({ testTimeout: 60_000 });
 expectNoLeak();
 expectNoProcesses();
 

@@ -2,7 +2,7 @@
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
@@ -15,8 +15,6 @@ const SHARED_THREAD = "test/fixtures/shared_thread.ts";
 const TRIGGERS = ["level", "edge"];
 const IDLE_SECONDS = 10;
 
-// Above the deadlines within, which say what did not happen.
-vi.setConfig({ testTimeout: 60_000 });
 expectNoLeak();
 expectNoProcesses();
 

@@ -3,7 +3,7 @@
  */
 import process from "node:process";
 
-const FILE_ALARM_SECONDS = Number(process.env.TEST_FILE_ALARM ?? 120);
+const FILE_ALARM_SECONDS = Number(process.env.TEST_FILE_ALARM ?? 300);
 
 /** The part of `node:ffi` that is used here; Deno's type check does not know the module. */
 interface NodeFFI {

@@ -21,7 +21,7 @@ async function errorOfEveryUse(options: ScriptOptions): Promise<Found> {
   return found[0]!;
 }
 
-describe("UnavailableError", { timeout: 30_000 }, () => {
+describe("UnavailableError", () => {
   test("another operating system: it names Linux", async () => {
     const { message, reason } = await errorOfEveryUse({ args: ["darwin"] });
     expect(reason).toBe("platform");

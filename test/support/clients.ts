@@ -11,7 +11,7 @@ import * as sys from "../../ffi/syscalls.ts";
 import { closeNow, own } from "./descriptors.ts";
 import { addressOf, bytes, reset, text } from "./sockets.ts";
 
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 40_000;
 const SLICE_MS = 5;
 /** Characters of {@linkcode EchoClient.head}, about. */
 const HEAD_LENGTH = 64;

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 40_000;
 
 /** Waits for `condition`; throws if it is not met in time. */
 export async function until(condition: () => boolean, what: string, deadlineMs: number = DEADLINE_MS): Promise<void> {

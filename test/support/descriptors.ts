@@ -8,7 +8,7 @@ import { errnoName, expectValue } from "../../ffi/errno.ts";
 import { PollSet, type Rlimit } from "../../ffi/layout.ts";
 import { close, getrlimit, open, poll, setrlimit } from "../../ffi/syscalls.ts";
 
-const SETTLE_MS = 2_000;
+const SETTLE_MS = 20_000;
 
 /** What every descriptor of this process means, one entry each, such as `"socket:[4711]"`. */
 export function openDescriptors(): string[] {

@@ -11,7 +11,7 @@ import { disown } from "./descriptors.ts";
 import { pattern } from "./patterns.ts";
 import { concat, socketPair, tcpPair } from "./sockets.ts";
 
-const DEADLINE_MS = 10_000;
+const DEADLINE_MS = 20_000;
 const BLOCKING_BYTES = 64 * 1024;
 
 /** Takes turns of `loop` until `isDone`, and fails with `what` if that takes too long. */

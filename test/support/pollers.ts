@@ -7,7 +7,7 @@ import type { Token } from "../../src/token.ts";
 import { outcome, own } from "./descriptors.ts";
 
 /** Long enough for whatever must come. */
-export const WAIT_MS = 5_000;
+export const WAIT_MS = 20_000;
 
 const pollers: Poller[] = [];
 

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 
-const DEADLINE_MS = 30_000;
+const DEADLINE_MS = 60_000;
 
 /** The runtime of this process. */
 export const RUNTIME: "deno" | "bun" | "node" = process.versions.bun ? "bun" : process.versions.deno ? "deno" : "node";

@@ -12,7 +12,7 @@ import {
 import * as sys from "../../ffi/syscalls.ts";
 import { closeNow, own } from "./descriptors.ts";
 
-const READY_MS = 5_000;
+const READY_MS = 20_000;
 const FLAGS = SOCK.nonblock | SOCK.cloexec;
 
 /** 127.0.0.1 with `port`; 0 lets the kernel choose. */
