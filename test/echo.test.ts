@@ -2,7 +2,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { allAnswered, drive, EchoClient } from "./support/clients.ts";
-import { until } from "./support/conditions.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
 import {
@@ -155,9 +154,7 @@ describe.each(["level", "edge"])("echo, %s-triggered", (trigger) => {
     const third = new EchoClient(server.sockaddr, bytes(0)); // silent: what it sent could turn the end into a reset
     await drive([third], () => third.isGone, "the third client's end");
     expect(third.state).toBe("ended");
-    const descriptors = server.descriptors;
-    first!.close();
-    await until(() => server.descriptors < descriptors, "the first client's descriptor closed");
+    await server.closesSockets(1, () => first!.close());
     await allAnswered(clients(1, server, 64), "a client after one has left");
     second!.ask(stream(64));
     await allAnswered([second!], "the second client again");

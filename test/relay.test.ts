@@ -118,13 +118,13 @@ describe.each(["level", "edge"])("relay, %s-triggered", (trigger) => {
 
   test.each(["client", "target"] as const)("a reset by the %s reaches the other side", async (who) => {
     const ends = await relayed(flags);
-    const descriptors = ends.relay.descriptors;
     const other = who === "client" ? ends.target : ends.client;
     send(ends[who], "last words");
     expect(received(other)).toBe("last words");
-    reset(ends[who]);
-    expect(received(other)).toBe("-ECONNRESET");
-    await until(() => ends.relay.descriptors < descriptors, "both sides closed");
+    await ends.relay.closesSockets(2, () => {
+      reset(ends[who]);
+      expect(received(other)).toBe("-ECONNRESET");
+    });
     await endsWell(ends.relay);
   });
 

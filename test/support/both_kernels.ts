@@ -17,7 +17,7 @@ import { type ClientState, type FakeClient, FakeKernel } from "./fake_kernel.ts"
 import { bytes, text } from "./sockets.ts";
 
 /** How long the real kernel may take until it shows what the fake one shows at once. */
-const SETTLE_MS = 2_000;
+const SETTLE_MS = 20_000;
 /** Between the numbers that are compared and those of the real clients. */
 const GAP = 64;
 const QUICKACK = encodeInt(1);

@@ -117,7 +117,7 @@ const STILL_TURNS_MAX = 10;
 /** Turns until a world has come to rest. */
 const TURNS_MAX = 20_000;
 /** How long TCP may take over the next of what is under way. */
-const DEADLINE_MS = 2_000;
+const DEADLINE_MS = 20_000;
 /** Time that may be needed for what waits for a clock. */
 const CLOCK_STEPS_MAX = 100;
 const THROTTLED_STEP_MS = 500;

@@ -1,8 +1,6 @@
 /** Servers in processes of their own that are overloaded, and clients who find no room. */
-import { readdirSync, readlinkSync } from "node:fs";
 import type { AcceptCounters, OverloadEvent, ServerOptions } from "../../mod.ts";
 import { allAnswered, drive, EchoClient } from "./clients.ts";
-import { until } from "./conditions.ts";
 import { type ServerProcess, startServer } from "./processes.ts";
 import { RUNTIME } from "./scripts.ts";
 import { bytes } from "./sockets.ts";
@@ -74,9 +72,7 @@ export async function settled(
  * no room yet.
  */
 export async function leave(server: ServerProcess, served: readonly EchoClient[]): Promise<void> {
-  const left = server.descriptors - served.length;
-  close(served);
-  await until(() => server.descriptors <= left, "the descriptors of those who left closed");
+  await server.closesSockets(served.length, () => close(served));
 }
 
 /** All leave. */
@@ -113,8 +109,8 @@ export function complaints(server: ServerProcess): string[] {
 /** How many descriptors of each kind a process has: `{ socket: 3, … }`. */
 export function kinds(server: ServerProcess): Record<string, number> {
   const counts: Record<string, number> = {};
-  for (const name of readdirSync(`/proc/${server.pid}/fd`)) {
-    const kind = readlinkSync(`/proc/${server.pid}/fd/${name}`).replace(/:?\[\d+\]$/, "");
+  for (const file of server.openFiles) {
+    const kind = file.replace(/:?\[\d+\]$/, "");
     counts[kind] = (counts[kind] ?? 0) + 1;
   }
   return counts;

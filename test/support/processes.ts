@@ -1,6 +1,6 @@
 /** Servers in processes of their own, under the runtime that runs the test; each is killed when its test ends. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { afterEach, expect } from "vitest";
@@ -98,9 +98,31 @@ export class TestProcess {
     return line;
   }
 
-  /** How many descriptors it has open. */
+  /** How many descriptors it has open. A runtime opens some of its own at any time. */
   get descriptors(): number {
     return readdirSync(`/proc/${this.pid}/fd`).length;
+  }
+
+  /** What each of its descriptors means, such as `"socket:[4711]"`: no other socket is ever called that. */
+  get openFiles(): string[] {
+    return readdirSync(`/proc/${this.pid}/fd`).flatMap((name) => {
+      try {
+        return [readlinkSync(`/proc/${this.pid}/fd/${name}`)];
+      } catch {
+        return []; // closed meanwhile
+      }
+    });
+  }
+
+  /** Waits until `count` sockets that it has now are closed, once `act` has run. */
+  async closesSockets(count: number, act: () => void): Promise<void> {
+    const before = this.openFiles.filter((file) => file.startsWith("socket:"));
+    act();
+    const closed = () => {
+      const now = new Set(this.openFiles);
+      return before.filter((socket) => !now.has(socket)).length;
+    };
+    await until(() => closed() >= count, `${count} sockets of a process closed`);
   }
 
   /** The CPU time that all its threads have used, in ticks. */
