@@ -80,6 +80,17 @@ export class Child {
     return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
   }
 
+  /** Whether each of its threads waits for something: none runs, or is stopped by who traces it. proc(5). */
+  get isAsleep(): boolean {
+    return readdirSync(`/proc/${this.pid}/task`).every((thread) => {
+      try {
+        return / S [^)]*$/.test(readFileSync(`/proc/${this.pid}/task/${thread}/stat`, "utf8"));
+      } catch {
+        return false; // it has ended meanwhile
+      }
+    });
+  }
+
   /** How many descriptors it has open. */
   get descriptors(): number {
     return readdirSync(`/proc/${this.pid}/fd`).length;

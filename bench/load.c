@@ -15,7 +15,7 @@
  *   interval   milliseconds from one message of a client to the next, mode echo; 0: as soon as the answer has come. They
  *              send one after the other; who still waits for an answer leaves one out
  *   warmup     milliseconds at least, and until every client has been answered
- *   ms         that are measured
+ *   ms         that are measured at least, and until a message has been answered, if one can be so soon
  *   wait       1: prints "ready", goes on when a line comes, and keeps all connections until standard input ends; what is
  *              begun is brought to an end before both, so that all the server does belongs to a message that is counted.
  *              256 clients at most talk then, for the server is traced, and slow
@@ -389,7 +389,7 @@ static struct usage talk(void) {
   messages = 0;
   struct usage begun = usage();
   phase_ends = begun.at + ms * 1000000;
-  while (now() < phase_ends) turn(all);
+  while (now() < phase_ends || (messages == 0 && (interval == 0 || interval < ms))) turn(all);
   if (hold) come_in(all);
   return begun;
 }

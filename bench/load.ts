@@ -34,6 +34,7 @@ const [port, pid, clients, idle, bytes, depth, interval, warmup, ms, wait, total
 const TICKS_PER_SECOND = 100;
 const CONNECTS_AT_ONCE = 128;
 const TRACED_CLIENTS = 256;
+const SILENCE_MS = 15_000;
 const message = new Uint8Array(2 * bytes! * depth!).map((_, i) => i % bytes! % 251);
 const latencies: number[] = [];
 let [messages, underWay, isOver, isMeasured] = [0, 0, false, false];
@@ -241,6 +242,9 @@ if (wait) {
 [messages, isMeasured] = [0, true];
 const [startedAt, before, own] = [performance.now(), ticks(pid!), process.cpuUsage()];
 await (isBulk ? pour() : Bun.sleep(ms!));
+while (messages === 0 && (interval === 0 || interval! < ms!) && performance.now() - startedAt < SILENCE_MS) {
+  await Bun.sleep(1);
+}
 isMeasured = false;
 if (wait && !isBulk) await comeIn();
 const [userTicks, systemTicks] = ticks(pid!).map((each, i) => each - before[i]!) as [number, number];

@@ -6,10 +6,8 @@ import type { Subject } from "./in_turn.ts";
 import type { Round } from "./results.ts";
 import type { ServerMode } from "./workloads.ts";
 
-/** How long a server may take to forget the clients of a round. */
+/** How long a server may take to forget the clients of a round, or to have nothing more to do. */
 const SETTLE_MS = 10_000;
-/** For a traced server to return from the call that sent the last answer. */
-const LAST_CALL_MS = 50;
 /** How many warm up a server that is then measured with fewer. */
 const WARM_CLIENTS = 8;
 /** Descriptors that a runtime may open for itself while it serves. */
@@ -50,7 +48,7 @@ export class MeasuredServer implements Subject<Round> {
       const strace = new Child(["strace", "-c", "-f", "-p", `${this.#child.pid}`]);
       await strace.until(() => /attached/.test(strace.stderr));
       return async () => {
-        await sleep(LAST_CALL_MS);
+        await this.#isIdle();
         strace.kill("SIGINT");
         await strace.ended;
         summary = strace.stderr;
@@ -87,6 +85,12 @@ export class MeasuredServer implements Subject<Round> {
   /** Kills it and waits for its end. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#child[Symbol.asyncDispose]();
+  }
+
+  /** Waits until all threads sleep: the traced one that sent the last answer has returned from that call. */
+  async #isIdle(): Promise<void> {
+    const deadline = performance.now() + SETTLE_MS;
+    while (!this.#child.isAsleep && performance.now() < deadline) await sleep(1);
   }
 
   async #load(plan: LoadPlan, watch?: () => Promise<() => Promise<void>>): Promise<Load> {

@@ -19,8 +19,8 @@ import { createScreen, type Figures, PHASES } from "./overload_screen.ts";
 import type { ServerReport } from "./overload_server.ts";
 
 const LIMIT = 64;
-const START_MS = 15_000;
-const END_MS = 5_000;
+const START_MS = 30_000;
+const END_MS = 20_000;
 const LOOK_MS = 200;
 const TICKS_PER_SECOND = 100; // time(7)
 

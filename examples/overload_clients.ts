@@ -24,16 +24,17 @@ const REGULARS = 8;
 const PING_MS = 20;
 const FLOOD = 150;
 const REPORT_MS = 100;
-/** Between the flood's leaving, which the server has to read of, and the next client. */
-const LEAVE_MS = 50;
+/** Pings that are answered between the flood's leaving, which the server has to read of, and the next client. */
+const LEAVE_PINGS = 5 * REGULARS;
 const SECOND_MS = 1_000;
 
 const port = Number(process.argv[2]);
 let pings: { atMs: number; ms: number }[] = [];
 const flood = new Set<Socket>();
-let [answered, refused, slowestMs] = [0, 0, 0];
+let [pongs, answered, refused, slowestMs] = [0, 0, 0, 0];
 let isStorm = false;
 let next: ClientsReport["next"];
+let nextAt = Infinity;
 
 const COMMANDS: Readonly<Record<string, () => void>> = {
   calm() {
@@ -49,7 +50,7 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
   leave() {
     isStorm = false;
     for (const socket of flood) socket.destroy();
-    setTimeout(() => ask((isServed, ms) => next = { isServed, ms }), LEAVE_MS);
+    nextAt = pongs + LEAVE_PINGS;
   },
 };
 
@@ -82,8 +83,10 @@ function startRegular(): void {
   };
   socket.on("data", () => {
     const atMs = performance.now();
-    if (pingedAtMs !== 0) pings.push({ atMs, ms: atMs - pingedAtMs });
+    if (pingedAtMs === 0) return;
+    pings.push({ atMs, ms: atMs - pingedAtMs });
     pingedAtMs = 0;
+    if (++pongs === nextAt) ask((isServed, ms) => next = { isServed, ms });
   });
 }
 

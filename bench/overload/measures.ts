@@ -89,7 +89,6 @@ const EPISODE_CLIENTS = 60;
 const SILENCE_MS = 100;
 /** Where somebody hangs in each, there is not the time for all of them. */
 const EPISODES_MS = 90_000;
-const HOLD_MS = 5;
 const EARLY_MS = 100;
 const EARLY_CLIENTS = 150;
 
@@ -266,8 +265,10 @@ class Scene {
       performance.now() > clients.learnedAtMs + SILENCE_MS ||
       clients.flood.every(({ outcome }) => outcome !== "hanging");
     await clients.until(isOver, LEARN_MS);
-    // The server may still be accepting: a client that comes this moment is looked at before those who leave.
-    await clients.during(HOLD_MS);
+    // The server may still be accepting: a client that comes this moment is looked at before those who leave. Once each
+    // of the established clients may have been answered twice, that turn is over.
+    const answers = clients.latenciesMs.length + 2 * clients.established.length;
+    await clients.until(() => clients.latenciesMs.length > answers, LEARN_MS);
     clients.leave();
     return (await this.next()).attempts === 1;
   }
