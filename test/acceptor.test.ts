@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { EPOLL_CTL, MSG, O, SHUT } from "../ffi/constants.ts";
 import { ERRNO, type ErrnoName } from "../ffi/errno.ts";
 import { close, realSyscalls, recv, send, shutdown, type Syscalls } from "../ffi/syscalls.ts";
@@ -10,10 +10,11 @@ import { EventLoop } from "../src/loop.ts";
 import { closeNow, disown, expectNoLeak, outcome, withFree } from "./support/descriptors.ts";
 import { FakeHost } from "./support/fake_host.ts";
 import { FakeKernel } from "./support/fake_kernel.ts";
-import { turnUntil, turnUntilQuiet } from "./support/loops.ts";
+import { runtimeSettled, turnUntil, turnUntilQuiet } from "./support/loops.ts";
 import { bytes, connectTo, ready, tcpListener } from "./support/sockets.ts";
 
 expectNoLeak();
+afterEach(() => void vi.restoreAllMocks());
 
 interface Rig {
   readonly loop: EventLoop;
@@ -344,22 +345,22 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
     const clients = waiting(listener, 12);
     for (const client of clients) send(client, bytes("said before the refusal"));
     const served: number[] = [];
-    const settling = loop.settlingDescriptors;
+    await runtimeSettled(loop);
     let acceptor: Acceptor | undefined;
-    withFree(9 + loop.descriptorsToCome + settling, () => {
+    withFree(9 + loop.descriptorsToCome, () => {
       // 9, less a reserve and its keeper, less the headroom.
       acceptor = new Acceptor(loop, { fd: listener, backlog: 16, canResetQueue: false }, {
         trigger,
         overload: { headroom: 3, reserve: 1 },
       }, { accept: (fd) => void served.push(fd) });
       loop.turn(0);
-      expect(served).toHaveLength(4 + loop.descriptorsToCome + settling - loop.settlingDescriptors);
+      expect(served).toHaveLength(4 + loop.descriptorsToCome);
       expect(acceptor.counters).toMatchObject({ refused: 12 - served.length, emfile: 0 });
       expect(clients.map(seenBy).filter((seen) => seen === "end")).toHaveLength(12 - served.length);
     });
     clients.push(...waiting(listener, 2));
     const before = served.length;
-    withFree(5 + settling, () => turnUntil(loop, () => served.length === before + 2, "two more"));
+    withFree(5, () => turnUntil(loop, () => served.length === before + 2, "two more"));
     expect(clients.slice(12).map(seenBy)).toEqual(["open", "open"]);
     for (const fd of served) {
       close(fd);
@@ -445,6 +446,7 @@ describe("Acceptor", () => {
       const other = new Coordinator(coordinator.handle);
       return rig({ trigger, coordinator, overload: { headroom: 0, reserve: 1, slack: 0 } }, (rig) => {
         const clients = waiting(rig.listener, 3);
+        vi.spyOn(Date, "now").mockReturnValue(Date.now()); // the lock is held for less than a second
         withFree(1, () => {
           expect(other.tryLock()).toBe(true);
           const before = performance.now();
@@ -497,9 +499,10 @@ describe("Acceptor", () => {
 
   test("takes a quarter of the free descriptors as headroom, 2 to 32", async () => {
     const loop = new EventLoop();
+    await runtimeSettled(loop);
     for (const [free, headroom] of [[14, 2], [61, 13], [301, 32]] as const) {
       const listener = disown(tcpListener());
-      withFree(free + loop.descriptorsToCome + loop.settlingDescriptors, () => {
+      withFree(free + loop.descriptorsToCome, () => {
         // A reserve of 4 and its keeper.
         const acceptor = new Acceptor(loop, { fd: listener, backlog: 16, canResetQueue: false }, {
           overload: { reserve: 4 },

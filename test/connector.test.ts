@@ -15,6 +15,7 @@ import { FakeNetwork, TestSignal } from "./support/fake_network.ts";
 import { newPath } from "./support/folders.ts";
 import { ManualHost } from "./support/hosts.ts";
 import { failure, kernelWith } from "./support/kernel.ts";
+import { runtimeSettled } from "./support/loops.ts";
 import { addressOf, bytes, connectTo, ready, tcpListener, tcpSocket } from "./support/sockets.ts";
 
 expectNoLeak();
@@ -777,7 +778,8 @@ describe("connect() without a loop", () => {
 
   test("rejects for lack of descriptors, however many are left, and says what would help", async () => {
     const loop = new EventLoop();
-    const needed = 3 + loop.descriptorsToCome + loop.settlingDescriptors;
+    await runtimeSettled(loop);
+    const needed = 3 + loop.descriptorsToCome;
     await loop.close();
     for (let free = 0; free < needed; free++) {
       let promise: Promise<unknown>;

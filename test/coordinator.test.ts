@@ -475,9 +475,10 @@ describe.each(["level", "edge"] as const)("Acceptors with one coordinator, %s-tr
       coordinator: here,
     });
     const client = connectTo(listener);
+    vi.spyOn(Date, "now").mockReturnValue(Date.now()); // the lock is held for less than a second, however long this takes
     withFree(0, () => {
       expect(there.tryLock()).toBe(true);
-      turnUntil(loop, () => acceptor.counters.emfile === 3, "three tries");
+      turnUntil(loop, () => acceptor.counters.emfile >= 3, "three tries");
       expect(acceptor.counters.shed).toBe(0);
       there.unlock();
       turnUntil(loop, () => acceptor.counters.shed === 1, "the refusal");

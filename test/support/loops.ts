@@ -7,6 +7,7 @@ import type { CloseReason } from "../../src/close_reason.ts";
 import { Connection } from "../../src/connection.ts";
 import { type ConnectionHandlers, type ConnectionOptions, resolveConnection } from "../../src/connection_options.ts";
 import { EventLoop, type EventLoopOptions } from "../../src/loop.ts";
+import { until } from "./conditions.ts";
 import { disown } from "./descriptors.ts";
 import { pattern } from "./patterns.ts";
 import { concat, socketPair, tcpPair } from "./sockets.ts";
@@ -21,6 +22,11 @@ export function turnUntil(loop: EventLoop, isDone: () => boolean, what: string):
     if (performance.now() > deadline) throw new Error(`Waited too long for ${what}`);
     loop.turn(5);
   }
+}
+
+/** Waits until the runtime has opened what it opens in its first moments, so that what is kept free for that stays the same. */
+export async function runtimeSettled(loop: EventLoop): Promise<void> {
+  await until(() => loop.settlingDescriptors === 0, "the runtime settled");
 }
 
 /** Takes turns until one in which nothing happened. */
