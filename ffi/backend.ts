@@ -40,8 +40,8 @@ export interface Backend {
   open<const T extends SymbolTable>(table: T): Functions<T>;
   /** What does the same for stream sockets and is faster here, if there is anything. */
   streamCalls?(libc: StreamCalls): StreamCalls;
-  /** The 4 bytes at `pointer`, live: reading the array reads the memory. The memory must outlive it. */
-  int32At(pointer: unknown): Int32Array;
+  /** The `count` words at `pointer`, live: the array is the memory, which must outlive its use. */
+  int32At(pointer: unknown, count: number): Int32Array;
   /** The address of `view`'s first byte. Holds only while `view` is referenced and its buffer neither moved nor detached. */
   addressOf(view: Uint8Array): bigint;
 }

@@ -1,6 +1,7 @@
 import { type Backend, type CType, type Functions, LIBC_NAME, type SymbolTable } from "./backend.ts";
-import type { Host, ParkerOptions } from "./host_types.ts";
-import { ThreadParker, type Threads, type Timers } from "./parker.ts";
+import type { Host, Parker, ParkerOptions } from "./host_types.ts";
+import { BaseParker, POLL_RETRY_MS, ThreadParker, type Threads, type Timer, type Timers } from "./parker.ts";
+import { PollRing } from "./poll_ring.ts";
 import { type Dns, lookUp } from "./resolver.ts";
 import { web } from "./web.ts";
 
@@ -23,8 +24,8 @@ export const backend: Backend = {
     return bunFFI().dlopen(LIBC_NAME, definitions).symbols as unknown as Functions<T>;
   },
 
-  int32At(pointer: unknown): Int32Array {
-    return new Int32Array(bunFFI().toArrayBuffer(pointer as import("bun:ffi").Pointer, 0, 4));
+  int32At(pointer: unknown, count: number): Int32Array {
+    return new Int32Array(bunFFI().toArrayBuffer(pointer as import("bun:ffi").Pointer, 0, 4 * count));
   },
 
   addressOf(view: Uint8Array): bigint {
@@ -43,7 +44,7 @@ function encode(text: string): Uint8Array<ArrayBuffer> {
 /** What Bun gives besides libc. */
 export const host: Host = {
   ...web,
-  parkerDescriptors: 2,
+  parkerDescriptors: PollRing.DESCRIPTORS, // a ThreadParker's are fewer
   settlingDescriptors(): number {
     return 0;
   },
@@ -58,13 +59,12 @@ export const host: Host = {
   resolve(hostname: string): Promise<string[]> {
     return lookUp(process.getBuiltinModule("node:dns") as Dns, hostname, () => undefined);
   },
-  createParker(options: ParkerOptions): ThreadParker {
+  createParker(options: ParkerOptions): Parker {
+    const timers = process.getBuiltinModule("node:timers") as unknown as Timers;
+    const ring = PollRing.open(backend, options.epollFd);
+    if (ring !== undefined) return new RingParker(options, timers, ring);
     const { Worker } = process.getBuiltinModule("node:worker_threads") as unknown as Pick<Threads, "Worker">;
-    return new ThreadParker(options, process.getBuiltinModule("node:timers") as unknown as Timers, {
-      Worker,
-      poll: POLL,
-      sliceMs: SLICE_MS,
-    });
+    return new ThreadParker(options, timers, { Worker, poll: POLL, sliceMs: SLICE_MS });
   },
 };
 
@@ -74,3 +74,66 @@ const SLICE_MS = 30_000;
 const POLL = `process.getBuiltinModule("bun:ffi").dlopen("${LIBC_NAME}", {
   poll: { args: ["ptr", "u32", "i32"], returns: "i32" },
 }).symbols.poll`;
+
+/** The part of Bun's sockets that is used here. Its types have no `connect` that takes a descriptor. */
+interface BunSockets {
+  connect(options: { readonly fd: number; readonly socket: { readonly data: () => void } }): Promise<BunSocket>;
+}
+
+interface BunSocket {
+  ref(): void;
+  unref(): void;
+  terminate(): void;
+}
+
+/** Has Bun's own loop watch for the byte of a {@linkcode PollRing}. One byte is under way at a time and serves every park. */
+class RingParker extends BaseParker {
+  readonly ready: Promise<void>;
+  readonly #ring: PollRing;
+  #socket: BunSocket | undefined;
+  #isArmed = false;
+  #retry: Timer | undefined;
+  /** Settles the promise of `end`. */
+  #onAnswer: (() => void) | undefined;
+
+  constructor(options: ParkerOptions, timers: Timers, ring: PollRing) {
+    super(options, timers);
+    this.#ring = ring;
+    this.ready = this.#watchSocket();
+  }
+
+  protected override watch(): void {
+    if (this.#isArmed) return;
+    this.#isArmed = true;
+    if (!this.#ring.arm()) this.#retry = this.timers.setTimeout(this.#answered, POLL_RETRY_MS);
+  }
+
+  protected override hold(keepAlive: boolean): void {
+    if (keepAlive) this.#socket?.ref();
+    else this.#socket?.unref();
+  }
+
+  protected override async end(): Promise<void> {
+    await this.ready.catch(() => {}); // whoever waits for it is told; then Bun has no socket, and nothing is answered
+    if (this.#isArmed && this.#socket !== undefined) {
+      this.hold(true);
+      const answered = new Promise<void>((resolve) => this.#onAnswer = resolve);
+      this.options.nudge();
+      await answered;
+    }
+    this.#socket?.terminate();
+    this.#ring.close();
+  }
+
+  async #watchSocket(): Promise<void> {
+    const { connect } = (globalThis as unknown as { Bun: BunSockets }).Bun;
+    this.#socket = await connect({ fd: this.#ring.socket, socket: { data: this.#answered } });
+    this.hold(this.holds);
+  }
+
+  readonly #answered = (): void => {
+    this.#isArmed = false;
+    this.#onAnswer?.();
+    this.fire();
+  };
+}

@@ -16,8 +16,9 @@ export const backend: Backend = {
     return open(definitions) as unknown as Functions<T>;
   },
 
-  int32At(pointer: unknown): Int32Array {
-    return permitted(() => new Int32Array(Deno.UnsafePointerView.getArrayBuffer(pointer as Deno.PointerObject, 4)));
+  int32At(pointer: unknown, count: number): Int32Array {
+    const { getArrayBuffer } = Deno.UnsafePointerView;
+    return permitted(() => new Int32Array(getArrayBuffer(pointer as Deno.PointerObject, 4 * count)));
   },
 
   addressOf(view: Uint8Array): bigint {

@@ -63,8 +63,8 @@ export const backend: Backend = {
     };
   },
 
-  int32At(pointer: unknown): Int32Array {
-    return new Int32Array(nodeFFI().toArrayBuffer(pointer as bigint, 4, false));
+  int32At(pointer: unknown, count: number): Int32Array {
+    return new Int32Array(nodeFFI().toArrayBuffer(pointer as bigint, 4 * count, false));
   },
 
   addressOf(view: Uint8Array): bigint {

@@ -75,3 +75,23 @@ export const LIBC = {
   // int *__errno_location(void);  the calling thread's errno: what the macro expands to in glibc and musl
   __errno_location: { parameters: [], result: "pointer" },
 } as const satisfies SymbolTable;
+
+/** The part that is about memory. */
+export const MEMORY = {
+  // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
+  mmap: { parameters: ["buffer", "u32", "i32", "i32", "i32", "u32"], result: "pointer" },
+  // int munmap(void *addr, size_t length);
+  munmap: { parameters: ["pointer", "u32"], result: "i32" },
+} as const satisfies SymbolTable;
+
+// io_uring(7), which libc has no functions for: long syscall(long number, ...);
+
+/** `syscall(SYS_io_uring_setup, u32 entries, struct io_uring_params *p)`. */
+export const IO_URING_SETUP = {
+  syscall: { parameters: ["u32", "u32", "buffer"], result: "i32" },
+} as const satisfies SymbolTable;
+
+/** `syscall(SYS_io_uring_enter, unsigned int fd, unsigned to_submit, unsigned min_complete, unsigned flags, NULL, 0)`. */
+export const IO_URING_ENTER = {
+  syscall: { parameters: ["u32", "u32", "u32", "u32", "u32", "u32", "u32"], result: "i32" },
+} as const satisfies SymbolTable;

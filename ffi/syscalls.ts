@@ -78,7 +78,7 @@ function streamCalls(): StreamCalls {
 function bindLibc(): Functions<typeof LIBC> {
   const { open, int32At } = backend();
   const functions = open(LIBC);
-  errnoView = int32At(functions.__errno_location());
+  errnoView = int32At(functions.__errno_location(), 1);
   eventWords = epollEventLayout().words;
   return bound = functions;
 }

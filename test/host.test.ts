@@ -7,10 +7,13 @@ import { epollEventLayout } from "../ffi/layout.ts";
 import { backend } from "../ffi/mod.ts";
 import { realSyscalls as sys } from "../ffi/syscalls.ts";
 import { closeNow, expectNoLeak, openDescriptors, own } from "./support/descriptors.ts";
+import { temporaryFolder } from "./support/folders.ts";
+import { needsProgram } from "./support/programs.ts";
 import { runScript, RUNTIME, type ScriptResult } from "./support/scripts.ts";
 
 expectNoLeak();
 
+const inFolder = temporaryFolder();
 const parkers: Parker[] = [];
 
 // Runs before what expectNoLeak() does: the descriptors are closed after that.
@@ -332,6 +335,41 @@ describe("a process with a parker", () => {
 
   test.runIf(RUNTIME === "deno")("ends by itself in a Deno without the internals that the parker uses", async () => {
     expect(await run("without internals")).toMatchObject({ code: 0, stdout: "" });
+  });
+
+  // Only one runtime polls with io_uring; for the others nothing changes.
+  describe.skipIf(needsProgram("strace"))("where io_uring is refused or short of memory", () => {
+    const injected = (scene: string, inject: string) =>
+      runScript("host.ts", {
+        args: [scene],
+        flags: FLAGS,
+        under: [
+          "strace",
+          "-f",
+          "-o",
+          inFolder("trace"),
+          "-e",
+          `trace=${inject.split(":")[0]}`,
+          "-e",
+          `inject=${inject}`,
+        ],
+      });
+
+    test.each(["ENOSYS", "EPERM", "EINVAL", "ENOMEM"])(
+      "waits in another way: io_uring_setup returns %s",
+      async (error) => {
+        const inject = `io_uring_setup:error=${error}`;
+        expect(await injected("parked, woken by an event", inject)).toMatchObject({ code: 0, stdout: "woken\n" });
+        expect(await injected("unreferenced", inject)).toMatchObject({ code: 0, stdout: "" });
+        expect(await injected("closed", inject)).toMatchObject({ code: 0, stdout: "closed\n" });
+      },
+    );
+
+    test("tries again where the kernel takes no requests", async () => {
+      const inject = "io_uring_enter:error=EAGAIN:when=1..3";
+      expect(await injected("parked, woken by an event", inject)).toMatchObject({ code: 0, stdout: "woken\n" });
+      expect(await injected("closed", inject)).toMatchObject({ code: 0, stdout: "closed\n" });
+    });
   });
 
   describe("in a Worker", () => {
