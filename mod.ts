@@ -33,7 +33,7 @@ export { type AbortSignalLike, connect, ConnectError, type ConnectOptions } from
 export type { Connections } from "./src/connections.ts";
 export { Coordinator, type Member } from "./src/coordinator.ts";
 export type { AcceptCounters, LadderCounters } from "./src/counters.ts";
-export type { TimeoutSettings } from "./src/deadlines.ts";
+export type { DeadlineName, Expiring, TimeoutSettings } from "./src/deadlines.ts";
 export { DelimiterFramer, type DelimiterOptions } from "./src/delimiter_framer.ts";
 export { formatOverload, type OverloadCause, type OverloadEvent } from "./src/episode.ts";
 export { FrameError, type FrameErrorCode, Framer, type OnFrame } from "./src/framer.ts";
@@ -58,7 +58,7 @@ export { serve, Server, type ServerListenerOptions, type ServerOptions, type Sto
 export type { ListenerOptions, ServerListener } from "./src/server_listener.ts";
 export { broadcast, SharedBytes } from "./src/shared_bytes.ts";
 export { adoptListener, listenOn, type ListenOptions } from "./src/socket.ts";
-export { Timer } from "./src/timers.ts";
+export { Timer, type TimerNode } from "./src/timers.ts";
 export type { Token } from "./src/token.ts";
 export { RemoteWaker, Waker } from "./src/waker.ts";
 export type { Piece, PiecePool, WriteQueue } from "./src/write_queue.ts";

@@ -4,7 +4,7 @@ import type { Address } from "./address.ts";
 import { assert } from "./assert.ts";
 import { type CloseReason, ConnectionError } from "./close_reason.ts";
 import { checkHandlers, type ConnectionHandlers, type ConnectionSettings, isPromise } from "./connection_options.ts";
-import { type DeadlineName, Deadlines, type TimeoutSettings } from "./deadlines.ts";
+import { type DeadlineName, Deadlines, type Expiring } from "./deadlines.ts";
 import type { IdleNode } from "./idle_list.ts";
 import { Interest, Readiness } from "./interest.ts";
 import { FINISH_CHECK_MS, FINISH_MS, READ_BUDGET_BYTES, TIMER_MAX_MS } from "./limits.ts";
@@ -91,7 +91,7 @@ class Extras<T> {
  *
  * Every method may be called at any time: inside any handler of any connection, twice, and after `close`.
  */
-export class Connection<T = undefined> implements Source, Token, Ending, Flushing, Queued, IdleNode {
+export class Connection<T = undefined> implements Source, Token, Ending, Flushing, Queued, IdleNode, Expiring {
   /** The user's own. `undefined` until `open` sets it. */
   data: T = undefined as T;
   /** For the poller; -1 while nothing is waited for, and once closed. */
@@ -146,7 +146,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     this.#register();
     this.#openedAtMs = this.busyAtMs = Math.ceil(loop.now);
     settings.idle?.touch(this, this.#openedAtMs);
-    if (settings.timeouts !== undefined) this.#setDeadlines(settings.timeouts);
+    if (settings.timeouts !== undefined) this.#needExtras().deadlines = new Deadlines(loop, settings.timeouts, this);
     if (settings.bytesInPerSecond !== Infinity) this.#setIntake(settings.bytesInPerSecond);
     if (settings.bytesOutPerSecond !== Infinity) this.#setOutput(settings.bytesOutPerSecond);
     loop.leaks?.made(this, fd);
@@ -311,7 +311,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
    * byte that comes.
    */
   progress(unfinishedBytes: number = 0): void {
-    this.#extras?.deadlines?.completed(this.#loop.now, unfinishedBytes > 0);
+    this.#extras?.deadlines?.completed(this.#nowMs, unfinishedBytes > 0);
   }
 
   /**
@@ -438,6 +438,17 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     );
   }
 
+  /** For its deadlines. Who has sent something in time does not pay for our being late to read it. */
+  onDeadline(name: DeadlineName): boolean {
+    if (READ_DEADLINES.includes(name) && this.#isReading() && this.#hasInput()) {
+      this.#postRead();
+      return false;
+    }
+    const ms = this.#settings.timeouts![name];
+    this.#cutOff(name === "slowReaderMs" ? "slow reader" : "timeout", `Cannot keep a connection ${EXPIRED[name](ms)}`);
+    return true;
+  }
+
   /** Deals with `readiness`, or with a read that was posted; what is written meanwhile leaves after it. */
   #attend(readiness: number | undefined): void {
     this.#flags |= BUSY;
@@ -470,11 +481,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     return true;
   }
 
-  // Limits: where there are none, no connection pays for the functions.
-
-  #setDeadlines(timeouts: TimeoutSettings): void {
-    this.#needExtras().deadlines = new Deadlines(this.#loop, timeouts, (name) => this.#expire(name));
-  }
+  // Rates: where there are none, no connection pays for the functions.
 
   #setIntake(bytesPerSecond: number): void {
     this.#needExtras().intake = new Throttle(this.#loop, bytesPerSecond, () => {
@@ -542,7 +549,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     if ((queuedBytes > 0 || this.#flags & DRAIN_DUE) && !this.#outbox?.isHeld) this.#flushLater();
     if (queuedBytes < highWaterBytes) return true;
     this.#flags |= DRAIN_DUE;
-    this.#extras?.deadlines?.over(this.#loop.now, true);
+    this.#extras?.deadlines?.over(this.#nowMs, true);
     return false;
   }
 
@@ -573,8 +580,8 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     sender.scratch.clear();
     this.#flags &= ~GATHERED;
     this.#bytesSent += sent;
-    const now = this.#touch();
-    this.#extras?.deadlines?.sent(now);
+    const nowMs = this.#touch();
+    this.#extras?.deadlines?.sent(nowMs);
     if (this.#flags & DRAIN_DUE || this.#state !== "open") this.#drained();
   }
 
@@ -595,12 +602,12 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     const { errno, isBlocked, queuedBytes } = this.#outbox;
     if (errno !== 0) return this.#sendFailed(errno);
     if (this.bytesSent > sentBefore) {
-      const now = this.#touch();
-      this.#extras?.deadlines?.sent(now);
-      if (queuedBytes <= this.#settings.lowWaterBytes) this.#extras?.deadlines?.over(now, false);
+      const nowMs = this.#touch();
+      this.#extras?.deadlines?.sent(nowMs);
+      if (queuedBytes <= this.#settings.lowWaterBytes) this.#extras?.deadlines?.over(nowMs, false);
     }
     if (isBlocked !== ((this.#interest & Interest.writable) !== 0)) {
-      this.#extras?.deadlines?.blocked(this.#loop.now, isBlocked);
+      this.#extras?.deadlines?.blocked(this.#nowMs, isBlocked);
       this.#setInterest(this.#interest ^ Interest.writable);
     }
     this.#count();
@@ -646,8 +653,8 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     this.#giveOutbox();
     this.#needExtras().sendError = error;
     this.#advance("ended");
-    this.#extras?.deadlines?.over(this.#loop.now, false);
-    this.#extras?.deadlines?.blocked(this.#loop.now, false);
+    this.#extras?.deadlines?.over(this.#nowMs, false);
+    this.#extras?.deadlines?.blocked(this.#nowMs, false);
     this.#setInterest(this.#interest & ~Interest.writable);
     this.#postRead();
   }
@@ -684,7 +691,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
 
   /** Has the timeouts of reading run while we read. */
   #timeReading(): void {
-    this.#extras?.deadlines?.reading(this.#loop.now, this.#isReading());
+    this.#extras?.deadlines?.reading(this.#nowMs, this.#isReading());
   }
 
   /** Reading may go on, after it was paused or held to its rate. */
@@ -741,8 +748,8 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
   #noteReceived(received: number): void {
     this.#bytesReceived += received;
     this.#extras?.intake?.take(received);
-    const now = this.#touch();
-    this.#extras?.deadlines?.received(now);
+    const nowMs = this.#touch();
+    this.#extras?.deadlines?.received(nowMs);
   }
 
   /** @returns Whether more may be read now. */
@@ -859,17 +866,6 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     return this.#state === "ended";
   }
 
-  /** @returns Whether that is the end: who has sent something in time does not pay for our being late to read it. */
-  #expire(name: DeadlineName): boolean {
-    if (READ_DEADLINES.includes(name) && this.#isReading() && this.#hasInput()) {
-      this.#postRead();
-      return false;
-    }
-    const ms = this.#settings.timeouts![name];
-    this.#cutOff(name === "slowReaderMs" ? "slow reader" : "timeout", `Cannot keep a connection ${EXPIRED[name](ms)}`);
-    return true;
-  }
-
   #hasInput(): boolean {
     return this.#loop.sys.recv(this.#fd, this.#loop.discardBuffer.subarray(0, 1), MSG.peek | MSG.dontwait) > 0;
   }
@@ -908,12 +904,15 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
 
   /** @returns Now. */
   #touch(): number {
-    const { now } = this.#loop;
-    const nowMs = Math.ceil(now);
-    if (nowMs === this.busyAtMs) return now;
+    const nowMs = this.#nowMs;
+    if (nowMs === this.busyAtMs) return nowMs;
     if (this.#settings.idle === undefined) this.busyAtMs = nowMs;
     else this.#settings.idle.touch(this, nowMs);
-    return now;
+    return nowMs;
+  }
+
+  get #nowMs(): number {
+    return Math.ceil(this.#loop.now);
   }
 
   #unregister(): void {

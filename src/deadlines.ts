@@ -1,5 +1,5 @@
 import type { EventLoop } from "./loop.ts";
-import type { Timer } from "./timers.ts";
+import type { TimerNode } from "./timers.ts";
 
 /** How long a connection may take, in ms; 0 is for ever. */
 export interface TimeoutSettings {
@@ -18,20 +18,36 @@ export interface TimeoutSettings {
 /** Which of the settings has passed. */
 export type DeadlineName = keyof TimeoutSettings;
 
+/** Whose deadlines they are. */
+export interface Expiring {
+  /** When bytes were received, or taken by the kernel, last. */
+  readonly busyAtMs: number;
+  /**
+   * A deadline has passed. Called as a timer of the loop, and again in the next turn if it returns false: it is not to be
+   * over yet.
+   */
+  onDeadline(name: DeadlineName): boolean;
+}
+
 /** The clock of that deadline does not run. */
-const STOPPED = Infinity;
+const STOPPED = -1;
 
 /**
  * What a connection has to do by when. To note that something happened is to store a number: one timer, set for the
- * deadline that was next when it was set, looks what is due by then and is set again.
+ * deadline that was next when it was set, looks what is due by then and is set again. It is this object itself, as there is
+ * one for each connection. Times are in whole ms on the clock of the loop, rounded up.
  */
-export class Deadlines {
+export class Deadlines implements TimerNode {
+  /** For the timers. */
+  deadline: number = 0;
+  /** For the timers. */
+  sequence: number = 0;
+  /** For the timers. */
+  index: number = -1;
   readonly #loop: EventLoop;
   readonly #settings: TimeoutSettings;
-  readonly #expired: (name: DeadlineName) => boolean;
-  #timer: Timer | undefined;
-  // When the clock of each began.
-  #idleMs: number;
+  readonly #owner: Expiring;
+  // When the clock of each began; that of being idle is the owner's.
   #handshakeMs: number;
   #messageMs = STOPPED;
   #blockedMs = STOPPED;
@@ -40,110 +56,107 @@ export class Deadlines {
   #heldMs = STOPPED;
   #isClosed = false;
 
-  /**
-   * The connection begins now. `expired` is called as a timer of the loop, and again in the next turn if it returns false:
-   * it is not to be over yet.
-   */
-  constructor(loop: EventLoop, settings: TimeoutSettings, expired: (name: DeadlineName) => boolean) {
+  /** `owner` has just begun. */
+  constructor(loop: EventLoop, settings: TimeoutSettings, owner: Expiring) {
     this.#loop = loop;
     this.#settings = settings;
-    this.#expired = expired;
-    this.#idleMs = this.#handshakeMs = loop.now;
+    this.#owner = owner;
+    this.#handshakeMs = owner.busyAtMs;
     this.#schedule();
   }
 
   /** Bytes have arrived: those of a message that has just begun, or more of one that is under way. */
-  received(now: number): void {
-    this.#idleMs = now;
+  received(nowMs: number): void {
     this.#handshakeMs = STOPPED;
-    if (this.#messageMs !== STOPPED) return;
-    this.#messageMs = now;
-    this.#sooner(now, this.#settings.readTimeoutMs);
+    if (this.#messageMs === STOPPED) this.#begin(nowMs);
   }
 
   /** A whole message has been taken. */
-  completed(now: number, hasNextBegun: boolean): void {
-    this.#messageMs = hasNextBegun ? Math.min(now, this.#heldMs) : STOPPED; // what is held is added when it is over
-    if (hasNextBegun) this.#sooner(now, this.#settings.readTimeoutMs);
+  completed(nowMs: number, hasNextBegun: boolean): void {
+    if (!hasNextBegun) this.#messageMs = STOPPED;
+    else this.#begin(this.#heldMs === STOPPED ? nowMs : this.#heldMs); // what is held is added when it is over
   }
 
   /** The kernel has taken bytes. */
-  sent(now: number): void {
-    this.#idleMs = now;
-    if (this.#blockedMs !== STOPPED) this.#blockedMs = now;
+  sent(nowMs: number): void {
+    if (this.#blockedMs !== STOPPED) this.#blockedMs = nowMs;
   }
 
   /** The kernel takes no more, or has taken everything. */
-  blocked(now: number, isBlocked: boolean): void {
-    this.#blockedMs = isBlocked ? now : STOPPED;
-    if (isBlocked) this.#sooner(now, this.#settings.writeTimeoutMs);
+  blocked(nowMs: number, isBlocked: boolean): void {
+    this.#blockedMs = isBlocked ? nowMs : STOPPED;
+    if (isBlocked) this.#sooner(nowMs, this.#settings.writeTimeoutMs);
   }
 
   /** The queue has reached the high-water mark, or fallen to the low one. */
-  over(now: number, isOver: boolean): void {
+  over(nowMs: number, isOver: boolean): void {
     if (!isOver) this.#overMs = STOPPED;
     else if (this.#overMs === STOPPED) {
-      this.#overMs = now;
-      this.#sooner(now, this.#settings.slowReaderMs);
+      this.#overMs = nowMs;
+      this.#sooner(nowMs, this.#settings.slowReaderMs);
     }
   }
 
   /** Reading is held back, or goes on: meanwhile the clocks of what is to be read stand still. */
-  reading(now: number, isReading: boolean): void {
+  reading(nowMs: number, isReading: boolean): void {
     if (isReading === (this.#heldMs === STOPPED)) return;
-    const heldForMs = now - this.#heldMs;
-    this.#heldMs = isReading ? STOPPED : now;
+    const heldForMs = nowMs - this.#heldMs;
+    this.#heldMs = isReading ? STOPPED : nowMs;
     if (!isReading) return;
-    this.#messageMs += heldForMs;
+    if (this.#messageMs !== STOPPED) this.#begin(this.#messageMs + heldForMs);
+    if (this.#handshakeMs === STOPPED) return;
     this.#handshakeMs += heldForMs;
-    const { readTimeoutMs, handshakeTimeoutMs } = this.#settings;
-    if (this.#messageMs !== STOPPED) this.#sooner(this.#messageMs, readTimeoutMs);
-    if (this.#handshakeMs !== STOPPED) this.#sooner(this.#handshakeMs, handshakeTimeoutMs);
+    this.#sooner(this.#handshakeMs, this.#settings.handshakeTimeoutMs);
   }
 
   /** Nothing expires any more, whatever is noted after this. */
   close(): void {
     this.#isClosed = true;
-    this.#timer?.cancel();
+    this.#loop.unschedule(this);
+  }
+
+  /** For the timers: looks what is due. */
+  onDue(): void {
+    const [name, at] = this.#next();
+    if (at <= this.#loop.now && this.#owner.onDeadline(name)) return;
+    this.#schedule();
+  }
+
+  #begin(messageMs: number): void {
+    this.#messageMs = messageMs;
+    this.#sooner(messageMs, this.#settings.readTimeoutMs);
   }
 
   /** A clock has begun; the timer may be set for later than it needs. */
-  #sooner(now: number, limitMs: number): void {
+  #sooner(sinceMs: number, limitMs: number): void {
     if (limitMs === 0 || this.#isClosed) return;
-    if (this.#timer !== undefined && this.#timer.isPending && this.#timer.deadline <= now + limitMs) return;
+    if (this.index !== -1 && this.deadline <= sinceMs + limitMs) return;
     this.#schedule();
   }
 
-  readonly #look = (): void => {
-    this.#timer = undefined;
-    const [name, at] = this.#next();
-    if (at <= this.#loop.now && this.#expired(name)) return;
-    this.#schedule();
-  };
-
   /** Sets the timer for the deadline that is next now. */
   #schedule(): void {
-    this.#timer?.cancel();
+    this.#loop.unschedule(this);
     const [, at] = this.#next();
-    this.#timer = at === STOPPED ? undefined : this.#loop.setTimer(Math.max(0, at - this.#loop.now), this.#look);
+    if (at !== Infinity) this.#loop.schedule(this, Math.max(0, at - this.#loop.now));
   }
 
   #next(): [name: DeadlineName, at: number] {
     const { idleTimeoutMs, readTimeoutMs, writeTimeoutMs, handshakeTimeoutMs, slowReaderMs } = this.#settings;
-    let next: [DeadlineName, number] = ["idleTimeoutMs", deadline(this.#idleMs, idleTimeoutMs)];
+    let next: [DeadlineName, number] = ["idleTimeoutMs", due(this.#owner.busyAtMs, idleTimeoutMs)];
     const consider = (name: DeadlineName, at: number): void => {
       if (at < next[1]) next = [name, at];
     };
     if (this.#heldMs === STOPPED) {
-      consider("readTimeoutMs", deadline(this.#messageMs, readTimeoutMs));
-      consider("handshakeTimeoutMs", deadline(this.#handshakeMs, handshakeTimeoutMs));
+      consider("readTimeoutMs", due(this.#messageMs, readTimeoutMs));
+      consider("handshakeTimeoutMs", due(this.#handshakeMs, handshakeTimeoutMs));
     }
-    consider("writeTimeoutMs", deadline(this.#blockedMs, writeTimeoutMs));
-    consider("slowReaderMs", deadline(this.#overMs, slowReaderMs));
+    consider("writeTimeoutMs", due(this.#blockedMs, writeTimeoutMs));
+    consider("slowReaderMs", due(this.#overMs, slowReaderMs));
     return next;
   }
 }
 
-function deadline(sinceMs: number, limitMs: number): number {
-  return limitMs === 0 ? STOPPED : sinceMs + limitMs;
+function due(sinceMs: number, limitMs: number): number {
+  return sinceMs === STOPPED || limitMs === 0 ? Infinity : sinceMs + limitMs;
 }

@@ -1,28 +1,38 @@
 import { TIMER_MAX_MS } from "./limits.ts";
 
+/** What is due at some time: a {@linkcode Timer}, or an object that is its own. */
+export interface TimerNode {
+  /** When it is due, on the clock of the loop. Written by the timers only. */
+  deadline: number;
+  /** Breaks ties: those with one deadline run in the order they were set. Written by the timers only. */
+  sequence: number;
+  /** Its place in the heap; -1 before it is added, and once it has run or was removed. Written by the timers only. */
+  index: number;
+  /** It is due, and not in the heap any more: it may be added again. */
+  onDue(): void;
+}
+
 /** One timer that has not run yet. */
-export class Timer {
+export class Timer implements TimerNode {
   /** When it is due, on the clock of the loop. */
-  readonly deadline: number;
-  /** Breaks ties: timers with one deadline run in the order they were set. */
-  readonly sequence: number;
-  /** Runs once, unless cancelled. */
-  readonly callback: () => void;
-  /** Its place in the heap, -1 once it has run or was cancelled. */
+  deadline: number = 0;
+  /** For the timers. */
+  sequence: number = 0;
+  /** For the timers. */
   index: number = -1;
+  /** Runs once, unless cancelled. */
+  readonly onDue: () => void;
   readonly #timers: Timers;
 
   /** Made by {@linkcode Timers.set}. */
-  constructor(timers: Timers, deadline: number, sequence: number, callback: () => void) {
+  constructor(timers: Timers, callback: () => void) {
     this.#timers = timers;
-    this.deadline = deadline;
-    this.sequence = sequence;
-    this.callback = callback;
+    this.onDue = callback;
   }
 
   /** Keeps the callback from running. Safe twice, and after it has run. O(log n). */
   cancel(): void {
-    if (this.index !== -1) this.#timers.remove(this);
+    this.#timers.remove(this);
   }
 
   /** Whether it is still to run. */
@@ -31,13 +41,13 @@ export class Timer {
   }
 }
 
-function isBefore(a: Timer, b: Timer): boolean {
+function isBefore(a: TimerNode, b: TimerNode): boolean {
   return a.deadline < b.deadline || (a.deadline === b.deadline && a.sequence < b.sequence);
 }
 
 /** A binary heap of timers, the next one due on top. */
 export class Timers {
-  readonly #heap: Timer[] = [];
+  readonly #heap: TimerNode[] = [];
   #sequence = 0;
 
   /** When the next timer is due, `Infinity` without one. */
@@ -52,14 +62,21 @@ export class Timers {
    * @throws {TypeError} If `ms` is not a number.
    */
   set(now: number, ms: number, callback: () => void): Timer {
+    const timer = new Timer(this, callback);
+    this.add(timer, now, ms);
+    return timer;
+  }
+
+  /** Has `node`, which is not in, told once, as {@linkcode Timers.set} does a callback. */
+  add(node: TimerNode, now: number, ms: number): void {
     if (typeof ms !== "number") throw new TypeError(`Cannot set a timer for ${String(ms)}: it must be a number of ms`);
     if (!(ms >= 0 && ms <= TIMER_MAX_MS)) {
       throw new RangeError(`Cannot set a timer for ${ms} ms: it must be 0 to ${TIMER_MAX_MS}`);
     }
-    const timer = new Timer(this, now + ms, this.#sequence++, callback);
-    this.#heap.push(timer);
-    this.#siftUp(timer, this.#heap.length - 1);
-    return timer;
+    node.deadline = now + ms;
+    node.sequence = this.#sequence++;
+    this.#heap.push(node);
+    this.#siftUp(node, this.#heap.length - 1);
   }
 
   /**
@@ -72,37 +89,38 @@ export class Timers {
       if (next.deadline > now || next.sequence >= newest) return;
       this.remove(next);
       try {
-        next.callback();
+        next.onDue();
       } catch (error) {
         onError(error);
       }
     }
   }
 
-  /** Takes a pending timer out. */
-  remove(timer: Timer): void {
-    const { index } = timer;
+  /** Takes `node` out, if it is in. */
+  remove(node: TimerNode): void {
+    const { index } = node;
+    if (index === -1) return;
     const last = this.#heap.pop()!;
-    timer.index = -1;
-    if (last === timer) return;
+    node.index = -1;
+    if (last === node) return;
     // The last one takes the hole, then moves to where it belongs: up or down, never both.
     if (index > 0 && isBefore(last, this.#heap[(index - 1) >> 1]!)) this.#siftUp(last, index);
     else this.#siftDown(last, index);
   }
 
-  #siftUp(timer: Timer, from: number): void {
+  #siftUp(node: TimerNode, from: number): void {
     let index = from;
     while (index > 0) {
       const parentIndex = (index - 1) >> 1;
       const parent = this.#heap[parentIndex]!;
-      if (!isBefore(timer, parent)) break;
+      if (!isBefore(node, parent)) break;
       this.#place(parent, index);
       index = parentIndex;
     }
-    this.#place(timer, index);
+    this.#place(node, index);
   }
 
-  #siftDown(timer: Timer, from: number): void {
+  #siftDown(node: TimerNode, from: number): void {
     let index = from;
     for (;;) {
       let childIndex = 2 * index + 1;
@@ -110,15 +128,15 @@ export class Timers {
       const right = this.#heap[childIndex + 1];
       if (right !== undefined && isBefore(right, this.#heap[childIndex]!)) childIndex++;
       const child = this.#heap[childIndex]!;
-      if (!isBefore(child, timer)) break;
+      if (!isBefore(child, node)) break;
       this.#place(child, index);
       index = childIndex;
     }
-    this.#place(timer, index);
+    this.#place(node, index);
   }
 
-  #place(timer: Timer, index: number): void {
-    this.#heap[index] = timer;
-    timer.index = index;
+  #place(node: TimerNode, index: number): void {
+    this.#heap[index] = node;
+    node.index = index;
   }
 }
