@@ -42,7 +42,7 @@ export interface ParkerOptions {
 
 /** What a runtime gives besides libc. Implemented by deno.ts, bun.ts and node.ts, and by nothing else. */
 export interface Host {
-  /** How many descriptors a parker holds, its helper thread's included. Counted as ours before clients are admitted. */
+  /** How many descriptors a parker holds at most, its helper's included. Counted as ours before clients are admitted. */
   readonly parkerDescriptors: number;
   /** How many descriptors the runtime is about to open for itself, whatever this process does. */
   settlingDescriptors(): number;
