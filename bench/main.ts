@@ -68,7 +68,7 @@ async function run(workload: Workload): Promise<WorkloadResult> {
     rounds,
     async (contestant, entry) => {
       const server = await MeasuredServer.start(contestant, workload.server, generator, plan);
-      entry.syscalls = await server.warm(FIRST_SHARE * plan.ms, hasStrace);
+      Object.assign(entry, await server.warm(FIRST_SHARE * plan.ms, hasStrace));
       return server;
     },
   );

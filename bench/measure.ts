@@ -3,7 +3,7 @@ import { Child } from "./child.ts";
 import type { Contestant } from "./contestants.ts";
 import type { Generator, Load, LoadPlan } from "./generator.ts";
 import type { Subject } from "./in_turn.ts";
-import type { Round } from "./results.ts";
+import type { Entry, Round } from "./results.ts";
 import type { ServerMode } from "./workloads.ts";
 
 /** How long a server may take to forget the clients of a round, or to have nothing more to do. */
@@ -36,7 +36,7 @@ export class MeasuredServer implements Subject<Round> {
   }
 
   /** Lets its code be compiled, and where there is strace(1), counts its system calls for each message meanwhile. */
-  async warm(ms: number, withStrace: boolean): Promise<Record<string, number> | undefined> {
+  async warm(ms: number, withStrace: boolean): Promise<Pick<Entry, "syscalls" | "traced">> {
     // Few messages compile nothing, and what was compiled for a single client is compiled anew for the next.
     if (this.#plan.interval > 0) {
       const clients = Math.max(WARM_CLIENTS, this.#plan.clients);
@@ -54,8 +54,8 @@ export class MeasuredServer implements Subject<Round> {
         summary = strace.stderr;
       };
     });
-    if (!withStrace || load.messages === 0) return undefined;
-    return callsOf(summary, load.messages);
+    if (!withStrace) return {};
+    return { syscalls: callsOf(summary, load.messages), traced: load.messages };
   }
 
   get complaint(): string {

@@ -29,6 +29,8 @@ export interface Entry<T extends Figures = Round> {
   readonly rounds: T[];
   /** For each message, by name, counted in a pass of its own. */
   syscalls?: Record<string, number> | undefined;
+  /** How many messages there were in that pass. */
+  traced?: number | undefined;
   /** Why there are no more rounds. */
   failure?: string;
   /** What it said on standard error, though it went on. */
