@@ -26,5 +26,5 @@ describe("a bug that is planted makes the sequences fail:", () => {
     const world = await importCopy("test/support/overload_world.ts", [bug]);
     const property = fc.property(worlds, steps, (world as { play: typeof play }).play);
     expect(await fails(property, SEQUENCES_PER_BUG), "the sequences find it").toBe(true);
-  }, 120_000);
+  }, TIMEOUT_MS);
 });
