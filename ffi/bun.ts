@@ -1,6 +1,6 @@
 import { type Backend, type CType, type Functions, LIBC_NAME, type SymbolTable } from "./backend.ts";
 import type { Host, Parker, ParkerOptions } from "./host_types.ts";
-import { BaseParker, POLL_RETRY_MS, ThreadParker, type Threads, type Timer, type Timers } from "./parker.ts";
+import { BaseParker, POLL_RETRY_MS, ThreadParker, type Threads, type Timers } from "./parker.ts";
 import { PollRing } from "./poll_ring.ts";
 import { type Dns, lookUp } from "./resolver.ts";
 import { web } from "./web.ts";
@@ -92,7 +92,6 @@ class RingParker extends BaseParker {
   readonly #ring: PollRing;
   #socket: BunSocket | undefined;
   #isArmed = false;
-  #retry: Timer | undefined;
   /** Settles the promise of `end`. */
   #onAnswer: (() => void) | undefined;
 
@@ -105,7 +104,7 @@ class RingParker extends BaseParker {
   protected override watch(): void {
     if (this.#isArmed) return;
     this.#isArmed = true;
-    if (!this.#ring.arm()) this.#retry = this.timers.setTimeout(this.#answered, POLL_RETRY_MS);
+    if (!this.#ring.arm()) this.timers.setTimeout(this.#answered, POLL_RETRY_MS);
   }
 
   protected override hold(keepAlive: boolean): void {

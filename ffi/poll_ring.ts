@@ -126,16 +126,13 @@ export class PollRing {
    * @returns Whether that will happen. If not, for want of memory, a later call may go well; a byte too many may come then.
    */
   arm(): boolean {
-    const queues = this.#queues;
-    const { head, tail, eventsHead, eventsTail } = this.#at;
+    const [queues, at] = [this.#queues, this.#at];
     // Requests that were not taken the last time are still queued.
-    const isTaken = () => Atomics.load(queues, head) === Atomics.load(queues, tail);
-    if (isTaken()) Atomics.add(queues, tail, REQUESTS);
-    const count = Atomics.load(queues, tail) - Atomics.load(queues, head);
-    this.#calls.ioUringEnter(CALL.enter, this.#fd, count, 0, 0, 0, 0);
-    const events = Atomics.load(queues, eventsTail);
-    const hasFailed = Atomics.exchange(queues, eventsHead, events) !== events;
-    return isTaken() && !hasFailed;
+    if (this.#queued === 0) Atomics.add(queues, at.tail, REQUESTS);
+    this.#calls.ioUringEnter(CALL.enter, this.#fd, this.#queued, 0, 0, 0, 0);
+    const events = Atomics.load(queues, at.eventsTail);
+    const hasFailed = Atomics.exchange(queues, at.eventsHead, events) !== events;
+    return this.#queued === 0 && !hasFailed;
   }
 
   /** Closes all but its socket. What it was armed for is forgotten. */
@@ -143,6 +140,11 @@ export class PollRing {
     this.#calls.close(this.#fd);
     this.#calls.close(this.#sender);
     for (const mapping of this.#mappings) this.#calls.munmap(mapping, MAPPED_BYTES);
+  }
+
+  /** How many requests the kernel has not taken. Both counters begin anew after 2^32. */
+  get #queued(): number {
+    return (Atomics.load(this.#queues, this.#at.tail) - Atomics.load(this.#queues, this.#at.head)) | 0;
   }
 
   /** Polls `fd`, and then sends the byte. */
