@@ -19,7 +19,7 @@ import { Poller } from "./poller.ts";
 import { QueueBudget } from "./queue_budget.ts";
 import { ReceiveBuffer } from "./receive_buffer.ts";
 import { Sender } from "./sender.ts";
-import { type Timer, type TimerNode, Timers } from "./timers.ts";
+import { Timer, type TimerNode, Timers } from "./timers.ts";
 import { Waker } from "./waker.ts";
 import { PiecePool } from "./write_queue.ts";
 
@@ -283,15 +283,15 @@ export class EventLoop {
    * @throws {RangeError} If `ms` is not 0 to 2^31 − 1.
    */
   setTimer(ms: number, callback: () => void): Timer {
-    const timer = this.#timers.set(this.#host.now(), ms, callback);
-    this.#expect(timer);
+    const timer = new Timer(this.#timers, callback);
+    this.schedule(timer, ms);
     return timer;
   }
 
   /** Calls `node.onDue` once, `ms` from now, as {@linkcode EventLoop.setTimer} does a callback. Not while it is scheduled. */
   schedule(node: TimerNode, ms: number): void {
     this.#timers.add(node, this.#host.now(), ms);
-    this.#expect(node);
+    if (node.index === 0) this.#unpark(); // parked until a later deadline
   }
 
   /** Takes a `schedule` back. Safe twice, and after it has run. */
@@ -435,11 +435,6 @@ export class EventLoop {
   }
 
   readonly #contain = (error: unknown): void => this.report(error);
-
-  /** Goes on if parked until a later deadline. */
-  #expect({ index }: TimerNode): void {
-    if (index === 0) this.#unpark();
-  }
 
   /** What epoll_wait(2) is told: up to the next deadline, rounded up so that it is not early; -1 for ever. */
   #waitMs(timeoutMs: number): number {

@@ -24,7 +24,7 @@ export class Timer implements TimerNode {
   readonly onDue: () => void;
   readonly #timers: Timers;
 
-  /** Made by {@linkcode Timers.set}. */
+  /** Not in yet. */
   constructor(timers: Timers, callback: () => void) {
     this.#timers = timers;
     this.onDue = callback;
@@ -56,18 +56,11 @@ export class Timers {
   }
 
   /**
-   * Has `callback` run once, `ms` after `now`, which never goes back.
+   * Tells `node`, which is not in, once, `ms` after `now`, which never goes back.
    *
    * @throws {RangeError} If `ms` is not 0 to 2^31 − 1.
    * @throws {TypeError} If `ms` is not a number.
    */
-  set(now: number, ms: number, callback: () => void): Timer {
-    const timer = new Timer(this, callback);
-    this.add(timer, now, ms);
-    return timer;
-  }
-
-  /** Has `node`, which is not in, told once, as {@linkcode Timers.set} does a callback. */
   add(node: TimerNode, now: number, ms: number): void {
     if (typeof ms !== "number") throw new TypeError(`Cannot set a timer for ${String(ms)}: it must be a number of ms`);
     if (!(ms >= 0 && ms <= TIMER_MAX_MS)) {

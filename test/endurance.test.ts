@@ -11,7 +11,7 @@ import { Connection } from "../src/connection.ts";
 import { type ConnectionOptions, resolveConnection } from "../src/connection_options.ts";
 import { EventLoop } from "../src/loop.ts";
 import { serve, type Server, type ServerOptions } from "../src/server.ts";
-import type { Timer } from "../src/timers.ts";
+import type { TimerNode } from "../src/timers.ts";
 import { until } from "./support/conditions.ts";
 import { disown, expectNoLeak, openNumbers } from "./support/descriptors.ts";
 import { heapBytes } from "./support/heap.ts";
@@ -384,12 +384,11 @@ test("connects and resets leave nothing behind: descriptors, sources, timers, me
   const quarters: { descriptors: number; sources: number; heap: number }[] = [];
   await byHand(handlers, (hand) => {
     const { loop, server, host, errors } = hand;
-    const timers: Timer[] = [];
-    const setTimer = loop.setTimer;
-    loop.setTimer = (ms, callback) => {
-      const timer = setTimer.call(loop, ms, callback);
+    const timers: TimerNode[] = [];
+    const { schedule } = loop;
+    loop.schedule = (timer, ms) => {
+      schedule.call(loop, timer, ms);
       timers.push(timer);
-      return timer;
     };
 
     const before = { descriptors: openNumbers().length, sources: loop.poller.size };
@@ -406,7 +405,7 @@ test("connects and resets leave nothing behind: descriptors, sources, timers, me
       for (const [i, peer] of peers.entries()) if (ACTS[i % ACTS.length] !== "go") peer.reset();
       turnUntil(loop, () => server.connections.size === 0, "the end of all connections");
       expect(timers.length).toBeGreaterThanOrEqual(BATCH);
-      expect(timers.filter(({ isPending }) => isPending)).toEqual([]);
+      expect(timers.filter(({ index }) => index !== -1)).toEqual([]);
       timers.length = 0;
       host.clockMs++;
     }
@@ -450,10 +449,10 @@ describe("what timeouts cost", () => {
     const errors: unknown[] = [];
     const loop = new EventLoop({ onError: (error) => void errors.push(error) }, realSyscalls, host);
     let set = 0;
-    const setTimer = loop.setTimer;
-    loop.setTimer = (ms, callback) => {
+    const { schedule } = loop;
+    loop.schedule = (timer, ms) => {
       set++;
-      return setTimer.call(loop, ms, callback);
+      schedule.call(loop, timer, ms);
     };
     const answer = bytes(answerBytes);
     const settings = resolveConnection<undefined>(

@@ -1,25 +1,31 @@
 /** src/timers.ts: timers by deadline, against a clock that the tests turn. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Timer, Timers } from "../src/timers.ts";
+import { Timer, Timers } from "../src/timers.ts";
 import { check } from "./support/properties.ts";
 
 const fail = (error: unknown): never => {
   throw error;
 };
 
+function addTimer(timers: Timers, now: number, ms: number, callback: () => void): Timer {
+  const timer = new Timer(timers, callback);
+  timers.add(timer, now, ms);
+  return timer;
+}
+
 /** Timers and the names of those that ran. */
 function timersWithLog(): { timers: Timers; ran: string[]; set: (now: number, ms: number, name: string) => Timer } {
   const timers = new Timers();
   const ran: string[] = [];
-  return { timers, ran, set: (now, ms, name) => timers.set(now, ms, () => ran.push(name)) };
+  return { timers, ran, set: (now, ms, name) => addTimer(timers, now, ms, () => ran.push(name)) };
 }
 
-describe("Timers.set()", () => {
-  test("Timers.set() throws RangeError for what is not 0 to 2^31 - 1 ms, and sets nothing", () => {
+describe("Timers.add()", () => {
+  test("Timers.add() throws RangeError for what is not 0 to 2^31 - 1 ms, and sets nothing", () => {
     const timers = new Timers();
     for (const ms of [-1, 2 ** 31, Infinity, NaN, -Infinity]) {
-      expect(() => timers.set(0, ms, () => {})).toThrow(
+      expect(() => addTimer(timers, 0, ms, () => {})).toThrow(
         new RangeError(`Cannot set a timer for ${ms} ms: it must be 0 to 2147483647`),
       );
     }
@@ -27,17 +33,17 @@ describe("Timers.set()", () => {
   });
 
   // A text was appended to the clock's digits, and the timer never came.
-  test("Timers.set() throws TypeError for what is no number", () => {
+  test("Timers.add() throws TypeError for what is no number", () => {
     const timers = new Timers();
     for (const ms of ["5", null, undefined, 5n] as unknown[]) {
-      expect(() => timers.set(0, ms as number, () => {})).toThrow(TypeError);
+      expect(() => addTimer(timers, 0, ms as number, () => {})).toThrow(TypeError);
     }
     expect(timers.nextDeadline).toBe(Infinity);
   });
 
-  test("Timers.set() takes the bounds and fractions", () => {
+  test("Timers.add() takes the bounds and fractions", () => {
     const timers = new Timers();
-    for (const ms of [2 ** 31 - 1, 1.5, 0]) timers.set(10, ms, () => {});
+    for (const ms of [2 ** 31 - 1, 1.5, 0]) addTimer(timers, 10, ms, () => {});
     expect(timers.nextDeadline).toBe(10);
   });
 });
@@ -46,9 +52,9 @@ describe("Timers.nextDeadline", () => {
   test("Timers.nextDeadline is that of the first timer due, Infinity without one", () => {
     const timers = new Timers();
     expect(timers.nextDeadline).toBe(Infinity);
-    timers.set(0, 30, () => {});
-    const first = timers.set(0, 10, () => {});
-    timers.set(0, 20, () => {});
+    addTimer(timers, 0, 30, () => {});
+    const first = addTimer(timers, 0, 10, () => {});
+    addTimer(timers, 0, 20, () => {});
     expect(timers.nextDeadline).toBe(10);
     first.cancel();
     expect(timers.nextDeadline).toBe(20);
@@ -92,9 +98,9 @@ describe("Timers.fire()", () => {
     let runs = 0;
     const again = () => {
       runs++;
-      timers.set(10, 0, again);
+      addTimer(timers, 10, 0, again);
     };
-    timers.set(0, 10, again);
+    addTimer(timers, 0, 10, again);
     for (let call = 1; call <= 3; call++) {
       timers.fire(10, fail);
       expect(runs).toBe(call);
@@ -104,9 +110,9 @@ describe("Timers.fire()", () => {
   test("Timers.fire() hands what a callback throws to onError, and runs the next one", () => {
     const { timers, ran, set } = timersWithLog();
     const errors: unknown[] = [];
-    timers.set(0, 1, () => fail("first"));
+    addTimer(timers, 0, 1, () => fail("first"));
     set(0, 2, "second");
-    timers.set(0, 3, () => fail("third"));
+    addTimer(timers, 0, 3, () => fail("third"));
     timers.fire(3, (error) => errors.push(error));
     expect(ran).toEqual(["second"]);
     expect(errors).toEqual(["first", "third"]);
@@ -129,7 +135,7 @@ describe("Timer.cancel()", () => {
 
   test("a timer that cancels itself in its callback runs once and leaves the others", () => {
     const { timers, ran, set } = timersWithLog();
-    const self: Timer = timers.set(0, 1, () => {
+    const self: Timer = addTimer(timers, 0, 1, () => {
       ran.push("self");
       self.cancel();
     });
@@ -140,7 +146,7 @@ describe("Timer.cancel()", () => {
 
   test("a timer that cancels another one due in the same call keeps it from running", () => {
     const { timers, ran, set } = timersWithLog();
-    timers.set(0, 1, () => victim.cancel());
+    addTimer(timers, 0, 1, () => victim.cancel());
     const victim = set(0, 2, "victim");
     set(0, 3, "bystander");
     timers.fire(3, fail);
@@ -209,7 +215,7 @@ describe("Timers, against a sorted list", () => {
       let call = 0;
       const set = (ms: number, before: () => void) => {
         const setIn = call;
-        const timer: Timer = timers.set(now, ms, () => {
+        const timer: Timer = addTimer(timers, now, ms, () => {
           expect(timer.deadline).toBeLessThanOrEqual(now); // never early
           expect(setIn).toBeLessThan(call); // nor in the call that set it
           const last = ran.at(-1);
