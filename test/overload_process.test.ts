@@ -38,7 +38,7 @@ expectNoProcesses();
 
 /** Does `task` again and again until `isDone`; throws if that takes too long. */
 async function repeatUntil(isDone: () => boolean, what: string, task: () => Promise<void>): Promise<void> {
-  const deadline = performance.now() + 20_000;
+  const deadline = performance.now() + 40_000;
   while (!isDone()) {
     if (performance.now() > deadline) throw new Error(`Cannot see ${what}: it did not happen in time`);
     await task();

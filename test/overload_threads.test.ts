@@ -23,7 +23,7 @@ import { ends, expectNoProcesses, type ServerProcess, start } from "./support/pr
 
 /** What our servers open. */
 const KINDS = ["socket", "anon_inode:[eventpoll]", "anon_inode:[eventfd]", "/dev/null"];
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 40_000;
 
 expectNoLeak();
 expectNoProcesses();

@@ -22,7 +22,7 @@ const WORDS = 4;
 /** A word of a coordinator's handle that it does not use. */
 const COUNT = 3;
 
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 40_000;
 
 /** Counts in memory that all threads share, in two steps that only a lock makes one. */
 export function countSlowly(handle: SharedArrayBuffer): void {

@@ -10,7 +10,7 @@ import { RUNTIME } from "./scripts.ts";
 import { loopback } from "./sockets.ts";
 
 const START_MS = 30_000;
-const END_MS = 20_000;
+const END_MS = 60_000;
 
 /** Ticks a second of the times in /proc/PID/stat: USER_HZ, which is 100 on every architecture. proc(5). */
 export const TICKS_PER_SECOND = 100;
