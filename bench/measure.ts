@@ -45,6 +45,7 @@ export class MeasuredServer implements Subject<Round> {
     let summary = "";
     const load = await this.#load({ ...this.#plan, warmup: ms, ms: withStrace ? ms : 1 }, async () => {
       if (!withStrace) return async () => {};
+      await this.#isIdle(); // or the end of a call is counted that was begun for the message before
       const strace = new Child(["strace", "-c", "-f", "-p", `${this.#child.pid}`]);
       await strace.until(() => /attached/.test(strace.stderr));
       return async () => {
@@ -87,7 +88,7 @@ export class MeasuredServer implements Subject<Round> {
     await this.#child[Symbol.asyncDispose]();
   }
 
-  /** Waits until all threads sleep: the traced one that sent the last answer has returned from that call. */
+  /** Waits until all threads sleep: the one that sent the last answer has returned from that call. */
   async #isIdle(): Promise<void> {
     const deadline = performance.now() + SETTLE_MS;
     while (!this.#child.isAsleep && performance.now() < deadline) await sleep(1);
