@@ -43,7 +43,9 @@ export class Child {
 
   constructor(command: readonly string[]) {
     const [program, ...args] = [...WITH_DESCRIPTORS, ...command];
-    this.#child = spawn(program!, args, { stdio: ["pipe", "pipe", "pipe"] });
+    // Half a second after its start Deno would ask the network for a newer version.
+    const env = { ...process.env, DENO_NO_UPDATE_CHECK: "1" };
+    this.#child = spawn(program!, args, { stdio: ["pipe", "pipe", "pipe"], env });
     running.add(this);
     this.#child.stderr!.setEncoding("utf8").on("data", (text) => this.#told(() => this.stderr += text));
     this.#child.stdin!.on("error", () => {}); // it has ended, which `ended` tells
