@@ -22,7 +22,7 @@ afterEach(async () => {
 });
 
 const host = selectHost();
-const DEADLINE_MS = 5_000;
+const DEADLINE_MS = 40_000;
 
 /** Nothing but what a server needs. */
 const FLAGS = { deno: ["--allow-ffi"], bun: [], node: ["--disable-warning=ExperimentalWarning"] }[RUNTIME];
