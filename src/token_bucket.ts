@@ -1,3 +1,6 @@
+/** What adding up fractions of a token may come to: one that was waited for must be there. */
+const ROUNDING = 1e-6;
+
 /** A rate with a burst of one second's worth: takes a token for each event, and refuses when there is none. */
 export class TokenBucket {
   readonly #perSecond: number;
@@ -16,7 +19,7 @@ export class TokenBucket {
   /** Takes `count` tokens. Returns false, and takes none, where there are fewer. */
   take(nowMs: number, count: number = 1): boolean {
     this.#fill(nowMs);
-    if (this.#tokens < count) return false;
+    if (this.#tokens + ROUNDING < count) return false;
     this.#tokens -= count;
     return true;
   }
@@ -24,13 +27,13 @@ export class TokenBucket {
   /** How many tokens there are. */
   available(nowMs: number): number {
     this.#fill(nowMs);
-    return Math.floor(this.#tokens);
+    return Math.floor(this.#tokens + ROUNDING);
   }
 
   /** Milliseconds until there is a token; 0 if there is one. */
   waitMs(nowMs: number): number {
     this.#fill(nowMs);
-    return this.#tokens >= 1 ? 0 : 1000 * (1 - this.#tokens) / this.#perSecond;
+    return this.#tokens + ROUNDING >= 1 ? 0 : 1000 * (1 - this.#tokens) / this.#perSecond;
   }
 
   /** Whether nothing was taken lately: a new bucket would say the same. */

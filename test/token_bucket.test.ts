@@ -63,6 +63,25 @@ describe("TokenBucket.take()", () => {
 });
 
 describe("TokenBucket.waitMs()", () => {
+  test("TokenBucket.waitMs() leads to a token, in whatever pieces the time passes", () =>
+    check(
+      fc.property(
+        fc.integer({ min: 1, max: 1_000 }),
+        fc.double({ min: 0, max: 1e7, noNaN: true }),
+        fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 8 }),
+        (perSecond, startMs, looks) => {
+          const bucket = new TokenBucket(perSecond, startMs);
+          takeAll(bucket, startMs);
+          for (let nowMs = startMs, i = 0; i < 20; i++) {
+            const dueMs = nowMs + bucket.waitMs(nowMs);
+            for (const part of looks.toSorted((a, b) => a - b)) bucket.available(nowMs + part * (dueMs - nowMs));
+            expect(bucket.take(dueMs)).toBe(true);
+            nowMs = dueMs;
+          }
+        },
+      ),
+    ));
+
   test("TokenBucket.waitMs() is 0 where there is a token, else the time until there is one", () => {
     const bucket = new TokenBucket(10, 0);
     expect(bucket.waitMs(0)).toBe(0);
