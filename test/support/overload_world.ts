@@ -320,7 +320,9 @@ export class World {
     const { policy, reserve, slack, canResetQueue } = this.#options;
     // Connections from before the limit was lowered may lie where the slack is.
     const hasSlack = slack > 0 && !this.#isDisturbed;
-    return policy === "wait" || (reserve === 0 && !hasSlack && !canResetQueue);
+    // What was stolen of the reserve is not restored while such connections fill the table.
+    const isStolen = this.#first.reserveMissing === reserve && this.kernel.lowestFree >= this.#limit();
+    return policy === "wait" || ((reserve === 0 || isStolen) && !hasSlack && !canResetQueue);
   }
 
   #hasRoom(): boolean {
