@@ -144,7 +144,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     this.#interest = Interest.readable | settings.triggerBits;
     if (settings.triggerBits !== 0) this.#interest |= Interest.urgent; // no edge comes for what is behind
     this.#register();
-    this.#openedAtMs = this.busyAtMs = Math.ceil(loop.now);
+    this.#openedAtMs = this.busyAtMs = this.#nowMs;
     settings.idle?.touch(this, this.#openedAtMs);
     if (settings.timeouts !== undefined) this.#needExtras().deadlines = new Deadlines(loop, settings.timeouts, this);
     if (settings.bytesInPerSecond !== Infinity) this.#setIntake(settings.bytesInPerSecond);

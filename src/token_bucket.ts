@@ -18,8 +18,7 @@ export class TokenBucket {
 
   /** Takes `count` tokens. Returns false, and takes none, where there are fewer. */
   take(nowMs: number, count: number = 1): boolean {
-    this.#fill(nowMs);
-    if (this.#tokens + ROUNDING < count) return false;
+    if (this.available(nowMs) < count) return false;
     this.#tokens -= count;
     return true;
   }
@@ -32,8 +31,7 @@ export class TokenBucket {
 
   /** Milliseconds until there is a token; 0 if there is one. */
   waitMs(nowMs: number): number {
-    this.#fill(nowMs);
-    return this.#tokens + ROUNDING >= 1 ? 0 : 1000 * (1 - this.#tokens) / this.#perSecond;
+    return this.available(nowMs) >= 1 ? 0 : 1000 * (1 - this.#tokens) / this.#perSecond;
   }
 
   /** Whether nothing was taken lately: a new bucket would say the same. */
