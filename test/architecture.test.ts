@@ -28,7 +28,7 @@ const LEVELS: readonly (readonly string[])[] = [
   ],
   ["ffi/deno.ts", "ffi/bun.ts", "ffi/node.ts"],
   ["ffi/mod.ts"],
-  [...WALL.filter((file) => file !== "ffi/constants.ts"), "ffi/doubt.ts"],
+  ["ffi/syscalls.ts", "ffi/layout.ts", "ffi/host.ts", "ffi/doubt.ts"],
   [
     "src/token.ts",
     "src/write_queue.ts",
