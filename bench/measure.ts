@@ -45,11 +45,11 @@ export class MeasuredServer implements Subject<Round> {
     let summary = "";
     const load = await this.#load({ ...this.#plan, warmup: ms, ms: withStrace ? ms : 1 }, async () => {
       if (!withStrace) return async () => {};
-      await this.#isIdle(); // or the end of a call is counted that was begun for the message before
+      await this.#settled(() => this.#child.isAsleep); // or the end of a call is counted that was begun for the message before
       const strace = new Child(["strace", "-c", "-f", "-p", `${this.#child.pid}`]);
       await strace.until(() => /attached/.test(strace.stderr));
       return async () => {
-        await this.#isIdle();
+        await this.#settled(() => this.#child.isAsleep); // the call that sent the last answer has returned
         strace.kill("SIGINT");
         await strace.ended;
         summary = strace.stderr;
@@ -88,23 +88,20 @@ export class MeasuredServer implements Subject<Round> {
     await this.#child[Symbol.asyncDispose]();
   }
 
-  /** Waits until all threads sleep: the one that sent the last answer has returned from that call. */
-  async #isIdle(): Promise<void> {
-    const deadline = performance.now() + SETTLE_MS;
-    while (!this.#child.isAsleep && performance.now() < deadline) await sleep(1);
-  }
-
   async #load(plan: LoadPlan, watch?: () => Promise<() => Promise<void>>): Promise<Load> {
     const load = await this.#generator.run(this.#child, this.#port, plan, watch).catch((error) => {
       throw new Error(`${error.message}; the server said: ${this.complaint || "nothing"}`);
     });
     if (load.messages === 0) throw new Error("no message was answered in time: measure for longer");
     // The next one is measured when this one has nothing left to do.
-    const deadline = performance.now() + SETTLE_MS;
-    while (this.#child.descriptors > this.#descriptors + OWN_DESCRIPTORS && performance.now() < deadline) {
-      await sleep(5);
-    }
+    await this.#settled(() => this.#child.descriptors <= this.#descriptors + OWN_DESCRIPTORS);
     return load;
+  }
+
+  /** Waits for `isSettled`, for as long as a server may take. */
+  async #settled(isSettled: () => boolean): Promise<void> {
+    const deadline = performance.now() + SETTLE_MS;
+    while (!isSettled() && performance.now() < deadline) await sleep(5);
   }
 }
 
