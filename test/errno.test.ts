@@ -9,6 +9,7 @@ import { expectNoLeak } from "./support/descriptors.ts";
 import { newPath } from "./support/folders.ts";
 import { needsProgram } from "./support/programs.ts";
 import { scriptOutput } from "./support/scripts.ts";
+import { injection } from "./support/trace.ts";
 
 expectNoLeak();
 
@@ -86,7 +87,7 @@ describe.skipIf(needsProgram("strace"))("an errno that the call cannot have (str
     const [log, path] = [newPath("log"), newPath("fifo")];
     execFileSync("mkfifo", [path]);
     const name = inject.slice(0, inject.indexOf(":"));
-    const under = ["strace", "-f", "-o", log, "-e", `trace=${name}`, "-e", `inject=${inject}`];
+    const under = ["strace", ...injection(log, inject)];
     if (onPath) under.push("-P", path);
     const { fd, outcome } = await scriptOutput("doubt.ts", { args: [call, path], under }) as {
       fd: number;

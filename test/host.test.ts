@@ -10,6 +10,7 @@ import { closeNow, expectNoLeak, openDescriptors, own } from "./support/descript
 import { temporaryFolder } from "./support/folders.ts";
 import { needsProgram } from "./support/programs.ts";
 import { runScript, RUNTIME, type ScriptResult } from "./support/scripts.ts";
+import { injection } from "./support/trace.ts";
 
 expectNoLeak();
 
@@ -340,20 +341,7 @@ describe("a process with a parker", () => {
   // libuv has rings of its own, and aborts where their calls fail.
   describe.skipIf(RUNTIME !== "bun" || needsProgram("strace"))("where io_uring is refused or short of memory", () => {
     const injected = (scene: string, inject: string) =>
-      runScript("host.ts", {
-        args: [scene],
-        flags: FLAGS,
-        under: [
-          "strace",
-          "-f",
-          "-o",
-          inFolder("trace"),
-          "-e",
-          `trace=${inject.split(":")[0]}`,
-          "-e",
-          `inject=${inject}`,
-        ],
-      });
+      runScript("host.ts", { args: [scene], flags: FLAGS, under: ["strace", ...injection(inFolder("trace"), inject)] });
 
     test.each(["ENOSYS", "EPERM", "EINVAL", "ENOMEM"])(
       "waits in another way: io_uring_setup returns %s",

@@ -23,15 +23,18 @@ export function tracedBy(file: string, names: readonly string[]): string[] {
   return ["strace", "-D", "-f", "-qq", "-o", file, "-e", `trace=${trace}`, "-e", "signal=none"];
 }
 
+/** Arguments of strace that have it write the calls that `inject` names to `file`, and make them fail as it says. */
+export function injection(file: string, inject: string): string[] {
+  const [name] = inject.split(":");
+  return ["-f", "-o", file, "-e", `trace=${name}`, "-e", `inject=${inject}`];
+}
+
 /**
  * Attaches strace to a process that runs, all its threads, and has the calls that `inject` names fail as it says, such
  * as `"accept4:error=ENFILE:when=1..2"`, until {@linkcode detach}. The process survives both.
  */
 export async function injectInto(pid: number, file: string, inject: string): Promise<TestProcess> {
-  const [name] = inject.split(":");
-  const tracer = startProgram("strace", [
-    ...["-f", "-p", String(pid), "-o", file, "-e", `trace=${name}`, "-e", `inject=${inject}`, "-e", "signal=none"],
-  ]);
+  const tracer = startProgram("strace", ["-p", String(pid), ...injection(file, inject), "-e", "signal=none"]);
   const isAttached = () => tracer.exit !== undefined || /attached/.test(tracer.stderr);
   await until(isAttached, "strace attached to a process");
   if (tracer.exit !== undefined) throw new Error(`Cannot trace process ${pid}: ${tracer.stderr}`);
