@@ -94,7 +94,6 @@ export class BothKernels {
   /** What was done so far, with the results. */
   readonly log: string[] = [];
   readonly #limit: Rlimit;
-  readonly #occupied: readonly number[];
   readonly #clientBase: number;
   /** Numbers of the real kernel that are ours. */
   readonly #owned = new Set<number>();
@@ -104,12 +103,12 @@ export class BothKernels {
   /** `free` numbers are left. */
   constructor(free: number) {
     this.#limit = real.getrlimit(RLIMIT.nofile) as Rlimit;
-    this.#occupied = openNumbers();
-    const taken = new Set(this.#occupied);
+    const occupied = openNumbers();
+    const taken = new Set(occupied);
     let soft = 0;
     for (let left = free; left > 0 || taken.has(soft); soft++) if (!taken.has(soft)) left--;
-    this.#clientBase = Math.max(soft, ...this.#occupied) + GAP;
-    this.fake = new FakeKernel({ ...this.#limit, occupied: this.#occupied });
+    this.#clientBase = Math.max(soft, ...occupied) + GAP;
+    this.fake = new FakeKernel({ ...this.#limit, occupied });
     this.both("setrlimit", (sys) => sys.setrlimit(RLIMIT.nofile, { ...this.#limit, soft }));
   }
 
@@ -125,19 +124,12 @@ export class BothKernels {
     return Array.from({ length: soft + 2 }, (_, fd) => fd).filter((fd) => !taken.has(fd));
   }
 
-  /** Whether a descriptor of the runtime has come or gone meanwhile: a difference then means nothing. */
-  get isDisturbed(): boolean {
-    const expected = new Set([...this.#occupied, ...this.#owned, ...this.#clientFds]);
-    const now = openNumbers();
-    return now.length !== expected.size || now.some((fd) => !expected.has(fd));
-  }
-
   /** Does `what` to both; throws if the results differ. Returns the result. */
   both<T>(what: string, run: (sys: Syscalls) => T): T {
     const faked = run(this.fake);
     const found = run(real);
     this.log.push(`${what} = ${show(found)}`);
-    if (show(faked) !== show(found)) this.differ(`${what}: the fake kernel says ${show(faked)}`);
+    if (show(faked) !== show(found)) this.differ(`${what} = ${show(found)}: the fake kernel says ${show(faked)}`);
     return found;
   }
 
