@@ -343,6 +343,8 @@ class ConnectionEnd extends End implements WatchedCalls {
   #wasPaused = false;
   /** `write` said false, and `drain` has not followed. */
   #isDrainDue = false;
+  /** When the queue reached the high-water mark; undefined once it has fallen to the low one. */
+  #overSinceMs: number | undefined;
   /** What finish() was called for. */
   #finishReason: CloseReason | undefined;
   #hasCalledEnd = false;
@@ -406,7 +408,10 @@ class ConnectionEnd extends End implements WatchedCalls {
         if (hasRoom !== (connection.state === "open" && connection.queuedBytes < highWaterBytes)) {
           this.fail(`write said ${hasRoom} with ${connection.queuedBytes} bytes queued`);
         }
-        if (!hasRoom && connection.state === "open") this.#isDrainDue = true;
+        if (!hasRoom && connection.state === "open") {
+          this.#isDrainDue = true;
+          this.#overSinceMs ??= this.world.elapsedMs;
+        }
         if (connection.state === "open" && connection.queuedBytes > (this.#script.limits.maxQueuedBytes ?? Infinity)) {
           this.fail(`keeps ${connection.queuedBytes} bytes`);
         }
@@ -568,6 +573,7 @@ class ConnectionEnd extends End implements WatchedCalls {
     this.sent += result;
     this.world.progress++;
     if (this.sent > this.written) this.fail(`sent ${this.sent} bytes of ${this.written}`);
+    if (this.written - this.sent <= this.#script.lowWaterBytes) this.#overSinceMs = undefined;
   }
 
   onReceive(bytes: number): void {
@@ -731,11 +737,11 @@ class ConnectionEnd extends End implements WatchedCalls {
 
   /** Checks that a limit was exceeded, as well as can be told from here. */
   #checkLimit(reason: CloseReason): void {
-    const { highWaterBytes, limits } = this.#script;
+    const { limits } = this.#script;
     const { maxQueuedBytes = Infinity, slowReaderMs = Infinity } = limits;
     const { elapsedMs } = this.world;
     if (reason === "slow reader") {
-      const isSlow = elapsedMs >= slowReaderMs && this.#queuedAtLast >= highWaterBytes;
+      const isSlow = this.#overSinceMs !== undefined && elapsedMs - this.#overSinceMs >= slowReaderMs;
       if (!isSlow && this.#queuedAtLast <= maxQueuedBytes && !this.#wasOver) {
         this.fail(`cut off with ${this.#queuedAtLast} bytes queued`);
       }
