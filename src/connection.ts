@@ -420,9 +420,15 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
   /** For the loop. */
   onTurnEnd(): void {
     const { onError } = this.#settings;
+    const { error, reason } = this.#needExtras();
+    const handlers = this.#handlers;
+    if (handlers.close === undefined) {
+      if (reason === "handler error") onError(error); // else nobody would hear of it
+      return;
+    }
     // There is nothing left to end: what fails here goes to `onError`.
     try {
-      const result: unknown = this.#handlers.close?.(this, this.#extras?.error, this.#extras?.reason ?? "close");
+      const result: unknown = handlers.close(this, error, reason);
       if (isPromise(result)) result.then(undefined, onError);
     } catch (error) {
       onError(error);

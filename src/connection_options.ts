@@ -29,7 +29,7 @@ export interface ConnectionHandlers<T = undefined> {
   /**
    * The connection is over, its descriptor released. Called once, at the end of the turn. `error` is what went wrong: a
    * {@linkcode SystemError}, a {@linkcode ConnectionError}, what a handler threw, or what `close` was given; `undefined`
-   * where nothing did. What this throws goes to `onError`.
+   * where nothing did. What this throws goes to `onError`; without it, so does what another handler threw.
    */
   close?(connection: Connection<T>, error: unknown, reason: CloseReason): void | Promise<void>;
 }

@@ -58,8 +58,8 @@ export interface ConnectOptions<T = undefined> extends ConnectionOptions, Connec
    */
   loop?: EventLoop;
   /**
-   * Receives what `close` throws. What it throws itself ends the loop. Default: the loop's own `onError`, a line on
-   * standard error.
+   * Receives what `close` throws, or without it what any handler throws. What it throws itself ends the loop. Default:
+   * the loop's own `onError`, a line on standard error.
    */
   onError?: (error: unknown) => void;
 }

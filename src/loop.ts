@@ -65,8 +65,9 @@ export interface EventLoopOptions {
    */
   spinMs?: number;
   /**
-   * Receives what timers, tasks and internal sources throw, and what `close` handlers throw. What it throws itself
-   * leaves `turn` once the turn is over, and ends `run`. Default: a line on standard error.
+   * Receives what timers, tasks and internal sources throw, and what `close` handlers throw, or any handler of a
+   * connection without one. What it throws itself leaves `turn` once the turn is over, and ends `run`. Default: a line
+   * on standard error.
    */
   onError?: (error: unknown) => void;
 }

@@ -68,8 +68,8 @@ export interface ServerOptions<T = undefined>
   /** Takes the lines about overload. @default {standard error} */
   logger?: (line: string) => void;
   /**
-   * Receives what `close` and `overloaded` throw, and why a listener stopped listening by itself. What it throws itself
-   * ends the loop. Default: a line on standard error.
+   * Receives what `close` and `overloaded` throw, where there is no `close` what any handler throws, and why a listener
+   * stopped listening by itself. What it throws itself ends the loop. Default: a line on standard error.
    */
   onError?: (error: unknown) => void;
   /** The loop to serve on, which the caller runs. By default the server makes one, runs it beside the runtime, and ends it. */

@@ -387,6 +387,26 @@ describe("Connection", () => {
       expect(errors).toEqual([new Error("in close")]);
     }));
 
+  test.each([
+    ["throws", "told", () => {
+      throw new Error("mine");
+    }],
+    ["rejects with", "told", () => Promise.reject(new Error("mine"))],
+    ["closes with", "not told", (connection: Connection) => connection.close(new Error("mine"))],
+  ])(
+    "without a close handler onError hears what another %s: %s",
+    (_, told, data) =>
+      rig({}, {}, async ({ loop, connection, peer, errors }) => {
+        connection.setHandlers({ data });
+        send(peer, bytes("x"));
+        turnUntil(loop, () => connection.bytesReceived === 1, "the byte");
+        await new Promise((resolve) => setTimeout(resolve, 0)); // a rejection is heard of later
+        turnUntilQuiet(loop);
+        expect(connection.state).toBe("closed");
+        expect(errors).toEqual(told === "told" ? [new Error("mine")] : []);
+      }),
+  );
+
   test("a handler may return what it likes", () =>
     rig({}, { data: (connection, chunk) => connection.write(chunk) as unknown as void }, ({ loop, peer }) => {
       send(peer, bytes("ping"));
