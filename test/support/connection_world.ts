@@ -408,10 +408,8 @@ class ConnectionEnd extends End implements WatchedCalls {
         if (hasRoom !== (connection.state === "open" && connection.queuedBytes < highWaterBytes)) {
           this.fail(`write said ${hasRoom} with ${connection.queuedBytes} bytes queued`);
         }
-        if (!hasRoom && connection.state === "open") {
-          this.#isDrainDue = true;
-          this.#overSinceMs ??= this.world.elapsedMs;
-        }
+        if (!hasRoom && connection.state === "open") this.#isDrainDue = true;
+        this.#lookWhetherOver();
         if (connection.state === "open" && connection.queuedBytes > (this.#script.limits.maxQueuedBytes ?? Infinity)) {
           this.fail(`keeps ${connection.queuedBytes} bytes`);
         }
@@ -426,6 +424,7 @@ class ConnectionEnd extends End implements WatchedCalls {
         this.note("end", chunk.byteLength);
         if (chunk.byteLength > 0) connection.end(chunk);
         else connection.end();
+        this.#lookWhetherOver();
         chunk.fill(0);
         if (connection.state === "open") this.fail("is open after end()");
         break;
@@ -597,6 +596,10 @@ class ConnectionEnd extends End implements WatchedCalls {
     const otherQueuedBytes = this.other instanceof ConnectionEnd ? this.other.connection.queuedBytes : 0;
     this.#wasOver = this.#queuedAtLast + otherQueuedBytes > (this.world.program.maxQueuedBytes ?? Infinity);
     this.released(this.#isLingerZero);
+  }
+
+  #lookWhetherOver(): void {
+    if (this.written - this.sent >= this.#script.highWaterBytes) this.#overSinceMs ??= this.world.elapsedMs;
   }
 
   get #isFinishing(): boolean {
