@@ -1,9 +1,9 @@
-/** How examples/redis.ts reads requests, whatever the chunks. */
+/** How examples/redis.ts reads requests, whatever the chunks, and makes strings of bytes and bytes of strings. */
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ARGUMENT_MAX_BYTES, ProtocolError, RequestReader } from "../examples/redis/requests.ts";
-import { textOf } from "../examples/redis/text.ts";
+import { bytesOf, putText, textOf } from "../examples/redis/text.ts";
 import { check } from "./support/properties.ts";
 import { request } from "./support/redis.ts";
 
@@ -117,6 +117,31 @@ test("textOf() gives a code unit for each byte, at every length", () => {
     for (const from of [0, 300 - length]) {
       const units = Array.from(textOf(bytes, from, from + length), (unit) => unit.charCodeAt(0));
       expect(units).toEqual(Array.from(bytes.subarray(from, from + length)));
+    }
+  }
+});
+
+/** Lengths about those where another way is taken. */
+const LENGTHS = [...Array(100).keys(), 300, 4_095, ...[1, 2].flatMap((n) => [-1, 0, 1, 40].map((i) => n * 65_536 + i))];
+
+test.each([
+  ["ASCII", "ab\0\x7f", ""],
+  ["ASCII but for its end", "ab\0\x7f", "\x80"],
+  ["ASCII that is full of others", "ab\x80\xff\xe9c", ""],
+  ["every byte", ALL_BYTES, ""],
+  ["no ASCII", "\xff\x80", ""],
+])("putText() and bytesOf() give a byte for each code unit, at every length: %s", (_name, unit, end) => {
+  for (const length of LENGTHS) {
+    const text =
+      `${"a".repeat(Math.min(40, length))}${unit.repeat(length / unit.length + 1)}`.slice(0, length - end.length) +
+      end;
+    for (const one of [text, text.slice(Math.min(40, length))]) {
+      const units = Array.from(one, (unit) => unit.charCodeAt(0));
+      const target = Buffer.alloc(one.length + 20, 0xee);
+      expect(putText(one, target, 10)).toBe(10 + one.length);
+      const around = Array<number>(10).fill(0xee);
+      expect(target.equals(Buffer.from([...around, ...units, ...around])), `${one.length} bytes`).toBe(true);
+      expect(bytesOf(one).equals(Buffer.from(units)), `${one.length} bytes`).toBe(true);
     }
   }
 });

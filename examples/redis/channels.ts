@@ -1,6 +1,6 @@
-import { Buffer } from "node:buffer";
 import { SharedBytes } from "../../mod.ts";
 import type { Client } from "./client.ts";
+import { bytesOf } from "./text.ts";
 
 /** Who is subscribed to what. */
 export class Channels {
@@ -34,8 +34,8 @@ export class Channels {
     const rest = `3\r\n$7\r\nmessage\r\n$${channel.length}\r\n${channel}\r\n$${text.length}\r\n${text}\r\n`;
     let [version2, version3]: SharedBytes[] = [];
     for (const client of [...subscribers]) {
-      if (client.protocol === 2) client.tell(version2 ??= new SharedBytes(Buffer.from(`*${rest}`, "latin1")));
-      else client.tell(version3 ??= new SharedBytes(Buffer.from(`>${rest}`, "latin1")));
+      if (client.protocol === 2) client.tell(version2 ??= new SharedBytes(bytesOf(`*${rest}`)));
+      else client.tell(version3 ??= new SharedBytes(bytesOf(`>${rest}`)));
     }
     return subscribers.size;
   }

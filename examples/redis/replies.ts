@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import type { Connection } from "../../mod.ts";
 import type { Client } from "./client.ts";
-import { putText } from "./text.ts";
+import { bytesOf, putText } from "./text.ts";
 
 /** Replies that are gathered before they are written. */
 const GATHERED_BYTES = 16 * 1024;
@@ -85,7 +85,7 @@ export class Replies {
     this.#header(36, length); // "$"
     if (length >= LARGE_LENGTH) {
       this.flush();
-      this.#hasRoom = this.#connection.write(Buffer.from(text, "latin1"));
+      this.#hasRoom = this.#connection.write(bytesOf(text));
     } else {
       this.#makeRoom(length);
       this.#length = putText(text, this.#buffer, this.#length);
