@@ -56,10 +56,10 @@ export function parseOptions(): Options {
     isWhole: workload === undefined && contestant === undefined && !isQuick,
     workload,
     contestant,
-    rounds: number("rounds", values.rounds ?? (isQuick ? "3" : "5")),
-    roundMs: 1000 * number("seconds", values.seconds ?? (isQuick ? "0.2" : "0.4")),
-    mostConnections: number("connections", values.connections),
-    bulkMiB: number("bulk-mib", values["bulk-mib"] ?? (isQuick ? "256" : "1024")),
+    rounds: integer("rounds", values.rounds ?? (isQuick ? "3" : "5"), 100),
+    roundMs: 1000 * number("seconds", values.seconds ?? (isQuick ? "0.2" : "0.4"), 0.01, 60),
+    mostConnections: integer("connections", values.connections, 1_000_000),
+    bulkMiB: integer("bulk-mib", values["bulk-mib"] ?? (isQuick ? "256" : "1024"), 65_536),
     mayCompile: !values["no-compiler"],
     json: values.json,
   };
@@ -103,9 +103,15 @@ function parse() {
   }
 }
 
-function number(name: string, text: string): number {
+function integer(name: string, text: string, most: number): number {
+  const value = number(name, text, 1, most);
+  return Number.isInteger(value) ? value : refuse(`Cannot use --${name} ${text}: it must be an integer`);
+}
+
+function number(name: string, text: string, least: number, most: number): number {
   const value = Number(text);
-  return value > 0 ? value : refuse(`Cannot use --${name} ${text}: it must be a number above 0`);
+  if (value >= least && value <= most) return value;
+  return refuse(`Cannot use --${name} ${text}: it must be a number from ${least} to ${most.toLocaleString("en")}`);
 }
 
 function refuse(reason: string): never {

@@ -240,9 +240,14 @@ test("bench --help tells every option, and a wrong one is refused", async () => 
     expect(help.stdout).toContain(`  --${option} `);
   }
   for (
-    const [wrong, reason] of [[["--slow"], "Unknown option '--slow'"], [["--rounds", "none"], "Cannot use --rounds"]]
+    const [reason, ...wrong] of [
+      ["Unknown option '--slow'", "--slow"],
+      ["Cannot use --rounds none: it must be a number from 1 to 100", "--rounds", "none"],
+      ["Cannot use --rounds 1.5: it must be an integer", "--rounds", "1.5"],
+      ["Cannot use --seconds 0: it must be a number from 0.01 to 60", "--seconds", "0"],
+    ] as const
   ) {
-    const refused = start("bench/main.ts", wrong as string[], { permissions: "all" });
+    const refused = start("bench/main.ts", wrong, { permissions: "all" });
     expect(await refused.ended).toEqual({ code: 2, signal: null });
     expect(refused.stderr).toContain(reason);
   }

@@ -1,5 +1,6 @@
 /** bench/goals.ts and how bench/table.ts shows what came of them. */
 import { expect, test } from "vitest";
+import { median } from "../bench/figures.ts";
 import { judge, type Verdict } from "../bench/goals.ts";
 import type { Entry, Round, WorkloadResult } from "../bench/results.ts";
 import { formatGoals, formatSection, formatTable } from "../bench/table.ts";
@@ -21,6 +22,11 @@ function workload(name: string, ...entries: Entry[]): WorkloadResult {
 function verdict(workloads: WorkloadResult[], title: string): Verdict | undefined {
   return judge({ workloads, sections: [] }).find((each) => each.title === title && each.measure === workloads[0]!.name);
 }
+
+test("median() of an even number is the mean of the two in the middle", () => {
+  expect([median([3]), median([4, 1]), median([9, 1, 2]), median([1, 8, 2, 4])]).toEqual([3, 2.5, 2, 3]);
+  expect(median([])).toBeNaN();
+});
 
 test("judge() takes the median of the ratios of the same rounds", () => {
   const many = workload(
