@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { median } from "./figures.ts";
-import { cpuMicros, type Entry, type Results, type WorkloadResult } from "./results.ts";
+import type { Entry, Results, WorkloadResult } from "./results.ts";
 
 const RESULTS = fileURLToPath(new URL("results.json", import.meta.url));
 const CHART = fileURLToPath(new URL("chart.svg", import.meta.url));
@@ -119,11 +119,11 @@ function measured({ entries }: WorkloadResult): Entry[] {
 }
 
 function middle({ rounds }: Entry): number {
-  return median(rounds.map(cpuMicros));
+  return median(rounds.map(({ cpuMicros }) => cpuMicros));
 }
 
 function spreadOf(entry: Entry): string {
-  const values = entry.rounds.map(cpuMicros);
+  const values = entry.rounds.map(({ cpuMicros }) => cpuMicros);
   return `${short(middle(entry))} (${short(Math.min(...values))} to ${short(Math.max(...values))})`;
 }
 

@@ -25,7 +25,7 @@ export interface Load {
   readonly p999: number;
   /** CPU time of the server. */
   readonly serverSeconds: number;
-  /** How that is shared: ticks of the kernel's clock. */
+  /** How that is shared: ticks of the kernel's clock, which are not as exact. */
   readonly userTicks: number;
   readonly systemTicks: number;
   /** CPU time of the clients themselves. */

@@ -66,17 +66,13 @@ export class MeasuredServer implements Subject<Round> {
   /** One round. */
   async round(): Promise<Round> {
     const load = await this.#load(this.#plan);
-    const { seconds, messages, userTicks, systemTicks } = load;
-    // The clock of the process is exact, the ticks are not; they say how it is shared.
-    const cpuMicros = 1e6 * load.serverSeconds / messages;
-    const userShare = userTicks / Math.max(1, userTicks + systemTicks);
+    const { seconds, messages, p50, p99, p999, userTicks, systemTicks } = load;
     return {
       perSecond: messages / seconds,
-      p50: load.p50,
-      p99: load.p99,
-      p999: load.p999,
-      userMicros: cpuMicros * userShare,
-      systemMicros: cpuMicros * (1 - userShare),
+      ...p50 > 0 ? { p50, p99, p999 } : {},
+      cpuMicros: 1e6 * load.serverSeconds / messages,
+      userTicks,
+      systemTicks,
       serverPercent: 100 * load.serverSeconds / seconds,
       loadPercent: 100 * load.loadSeconds / seconds,
       residentMiB: load.residentKiB / 1024,

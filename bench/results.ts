@@ -6,14 +6,17 @@ import type { Workload } from "./workloads.ts";
 /** What one round of one contestant came to: numbers by name. */
 export type Figures = Readonly<Record<string, number>>;
 
-/** A round of a workload. Latencies in microseconds, CPU time in microseconds for each message. */
+/** A round of a workload. Latencies in microseconds, absent where there are none. */
 export type Round = {
   readonly perSecond: number;
-  readonly p50: number;
-  readonly p99: number;
-  readonly p999: number;
-  readonly userMicros: number;
-  readonly systemMicros: number;
+  readonly p50?: number;
+  readonly p99?: number;
+  readonly p999?: number;
+  /** CPU time of the server for each message, in microseconds. */
+  readonly cpuMicros: number;
+  /** How that is shared. A tick is 10 ms: it takes those of several rounds to tell. */
+  readonly userTicks: number;
+  readonly systemTicks: number;
   /** CPU time of the server, of one core. */
   readonly serverPercent: number;
   /** CPU time of the load generator, of one core. */
@@ -63,11 +66,6 @@ export interface Results {
   readonly sections: SectionResult[];
   /** Set once everything is measured. */
   goals?: Verdict[];
-}
-
-/** CPU time of the server for one message, user and system together. */
-export function cpuMicros({ userMicros, systemMicros }: Round): number {
-  return userMicros + systemMicros;
 }
 
 /** What one entry has of something for each that another has: the median of the rounds' ratios. */

@@ -1,19 +1,14 @@
 import { median } from "./figures.ts";
 import type { Verdict } from "./goals.ts";
-import {
-  cpuMicros,
-  type Entry,
-  type Figures,
-  ratio,
-  type Round,
-  type SectionResult,
-  type WorkloadResult,
-} from "./results.ts";
+import { type Entry, type Figures, ratio, type Round, type SectionResult, type WorkloadResult } from "./results.ts";
 
 const REFERENCE = "C, epoll";
 const REFERENCES = [REFERENCE, "node:net on Node"];
 /** From here on the load generator may be what is measured. */
 const BUSY_PERCENT = 90;
+/** With fewer ticks of 10 ms it cannot be said how CPU time is shared. */
+const FEWEST_TICKS = 20;
+const ABSENT = "-";
 
 /** A workload, a line for each contestant. Ratios are of CPU. */
 export function formatTable(workload: WorkloadResult): string {
@@ -41,16 +36,15 @@ export function formatTable(workload: WorkloadResult): string {
       entry.contestant,
       ...spread(entry, ({ perSecond }) => perSecond),
       ...hasLatency ? [figure(entry, "p50"), figure(entry, "p99"), figure(entry, "p999")] : [],
-      ...spread(entry, cpuMicros),
-      figure(entry, "userMicros"),
-      figure(entry, "systemMicros"),
+      ...spread(entry, ({ cpuMicros }) => cpuMicros),
+      ...userAndSystem(entry),
       syscalls(entry),
       figure(entry, "residentMiB"),
       `${figure(entry, "serverPercent")} %`,
       loadCpu(entry),
       times(workload, entry, REFERENCE),
-      entry.own === undefined ? "" : times(workload, entry, entry.own),
-      entry.own === undefined || entry.own === REFERENCES[1] ? "" : times(workload, entry, REFERENCES[1]!),
+      entry.own === undefined ? ABSENT : times(workload, entry, entry.own),
+      entry.own === undefined || entry.own === REFERENCES[1] ? ABSENT : times(workload, entry, REFERENCES[1]!),
       ...failed(entry),
     ]
   );
@@ -66,7 +60,7 @@ export function formatSection({ title, figures, entries }: SectionResult): strin
   const rows = entries.map((entry) => [
     entry.contestant,
     ...entry.rounds.length === 0 ? [] : Object.keys(figures).flatMap((key) => {
-      const cells = entry.rounds[0]![key] === undefined ? ["", ""] : spread(entry, (round) => round[key]!);
+      const cells = entry.rounds[0]![key] === undefined ? [ABSENT, ABSENT] : spread(entry, (round) => round[key]!);
       return isOnce ? cells.slice(0, 1) : cells;
     }),
     ...failed(entry),
@@ -80,7 +74,7 @@ export function formatGoals(verdicts: readonly Verdict[]): string {
   if (verdicts.length === 0) return "";
   const rows = verdicts.map(({ measure, title, value, bound, isReached }) => [
     `${measure}, ${title}`,
-    value === undefined ? "" : value < 1 ? value.toFixed(3) : short(value), // 0.998 is not 1.00
+    value === undefined ? ABSENT : value < 1 ? value.toFixed(3) : short(value), // 0.998 is not 1.00
     bound,
     value === undefined ? "not measured" : isReached ? "reached" : "MISSED",
   ]);
@@ -97,8 +91,17 @@ function failed({ failure }: Entry<Figures>): string[] {
   return failure === undefined ? [] : [`FAILED: ${failure}`];
 }
 
+/** CPU time in user mode and in the kernel, which add up to the median: shared as the ticks of all rounds are. */
+function userAndSystem({ rounds }: Entry): [string, string] {
+  const user = sum(rounds.map(({ userTicks }) => userTicks));
+  const ticks = user + sum(rounds.map(({ systemTicks }) => systemTicks));
+  if (ticks < FEWEST_TICKS) return [ABSENT, ABSENT];
+  const micros = median(rounds.map(({ cpuMicros }) => cpuMicros)) / ticks;
+  return [short(user * micros), short((ticks - user) * micros)];
+}
+
 function figure({ rounds }: Entry, key: keyof Round): string {
-  return short(median(rounds.map((round) => round[key])));
+  return short(median(rounds.map((round) => round[key]!)));
 }
 
 function spread<T extends Figures>({ rounds }: Entry<T>, value: (round: T) => number): [string, string] {
@@ -107,7 +110,7 @@ function spread<T extends Figures>({ rounds }: Entry<T>, value: (round: T) => nu
 }
 
 function syscalls({ syscalls }: Entry): string {
-  return syscalls === undefined ? "" : short(Object.values(syscalls).reduce((sum, each) => sum + each, 0));
+  return syscalls === undefined ? ABSENT : short(sum(Object.values(syscalls)));
 }
 
 function loadCpu({ rounds }: Entry): string {
@@ -117,7 +120,13 @@ function loadCpu({ rounds }: Entry): string {
 }
 
 function times({ entries }: WorkloadResult, entry: Entry, against: string): string {
-  return ratio(entry, entries.find(({ contestant }) => contestant === against), cpuMicros)?.toFixed(2) ?? "";
+  return ratio(entry, entries.find(({ contestant }) => contestant === against), ({ cpuMicros }) => cpuMicros)?.toFixed(
+    2,
+  ) ?? ABSENT;
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((sum, each) => sum + each, 0);
 }
 
 /** Three digits at least. */

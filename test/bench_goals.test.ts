@@ -7,7 +7,7 @@ import { formatGoals, formatSection, formatTable } from "../bench/table.ts";
 import { WORKLOADS } from "../bench/workloads.ts";
 
 function round(some: Partial<Round>): Round {
-  const none = { userMicros: 0, systemMicros: 1, serverPercent: 50, loadPercent: 50, residentMiB: 1 };
+  const none = { cpuMicros: 1, userTicks: 0, systemTicks: 1, serverPercent: 50, loadPercent: 50, residentMiB: 1 };
   return { perSecond: 1, p50: 1, p99: 1, p999: 1, ...none, ...some };
 }
 
@@ -31,8 +31,8 @@ test("median() of an even number is the mean of the two in the middle", () => {
 test("judge() takes the median of the ratios of the same rounds", () => {
   const many = workload(
     "echo-64B-64",
-    entry("Spillway on Bun", [{ systemMicros: 8 }, { systemMicros: 20 }, { systemMicros: 9 }]),
-    entry("Bun.listen", [{ systemMicros: 10 }, { systemMicros: 10 }, { systemMicros: 12 }]),
+    entry("Spillway on Bun", [{ cpuMicros: 8 }, { cpuMicros: 20 }, { cpuMicros: 9 }]),
+    entry("Bun.listen", [{ cpuMicros: 10 }, { cpuMicros: 10 }, { cpuMicros: 12 }]),
   );
   expect(verdict([many], "CPU: Spillway on Bun ÷ Bun.listen")).toEqual({
     measure: "echo-64B-64",
@@ -57,11 +57,11 @@ test("judge() knows latency, throughput and a ratio of two workloads", () => {
   });
   const few = workload(
     "echo-64B-64",
-    entry("Spillway on Deno", [{ perSecond: 90, userMicros: 3 }]),
+    entry("Spillway on Deno", [{ perSecond: 90, cpuMicros: 4 }]),
     entry("Deno.listen", [{ perSecond: 90 }]),
   );
   expect(verdict([few], "throughput: Spillway on Deno ÷ Deno.listen")).toMatchObject({ value: 1, isReached: false });
-  const many = workload("echo-64B-1000", entry("Spillway on Deno", [{ userMicros: 4 }]));
+  const many = workload("echo-64B-1000", entry("Spillway on Deno", [{ cpuMicros: 5 }]));
   expect(verdict([many, few], "CPU: Spillway on Deno ÷ Spillway on Deno in echo-64B-64")).toMatchObject({
     value: 1.25,
     bound: "≤ 1.15",
@@ -122,8 +122,21 @@ test("formatGoals() has a line for each goal, and rounds nothing to its bound", 
   expect(text.trim().split("\n").slice(1).map((line) => line.split(/ {2,}/))).toEqual([
     ["echo-64B-1, p50: one", "0.999", "< 1.00", "reached"],
     ["echo-64B-1, p50: another", "1.23", "< 1.00", "MISSED"],
-    ["echo-64B-1, p50: nobody", "< 1.00", "not measured"],
+    ["echo-64B-1, p50: nobody", "-", "< 1.00", "not measured"],
   ]);
+});
+
+test("formatTable() shares the median of CPU time as the ticks of all rounds are, if there are enough", () => {
+  const few = { cpuMicros: 340, userTicks: 3, systemTicks: 2 };
+  const many = { cpuMicros: 40, userTicks: 2, systemTicks: 6 };
+  const table = formatTable(workload(
+    "wake-ups",
+    entry("C, epoll", [few, { ...few, userTicks: 0 }, few]),
+    entry("Bun.listen", [many, { ...many, userTicks: 0 }, { ...many, cpuMicros: 44 }]),
+  ));
+  const cells = table.split("\n").map((line) => line.split(/ {2,}/));
+  const from = cells[2]!.indexOf("user");
+  expect(cells.slice(3, 5).map((row) => row.slice(from, from + 2))).toEqual([["-", "-"], ["7.27", "32.7"]]);
 });
 
 test("formatTable() tells who failed and who complained", () => {
