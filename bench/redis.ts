@@ -10,15 +10,33 @@ import type { Section } from "./sections.ts";
 
 const EXAMPLE = fileURLToPath(new URL("../examples/redis.ts", import.meta.url));
 const CLIENTS = 50;
-const TESTS = ["SET", "GET", "INCR", "LPUSH"];
 /** What it takes, as Debian calls it. */
 const PACKAGES = ["redis-server", "redis-tools"];
 
+interface RedisCase {
+  readonly name: string;
+  readonly tests: readonly string[];
+  /** Requests of a client that are under way at a time. */
+  readonly depth: number;
+  /** Of a value. */
+  readonly bytes: number;
+  /** About what a fast server answers: a round is so many requests of each kind. */
+  readonly perSecond: number;
+}
+
+const ALL = { tests: ["SET", "GET", "INCR", "LPUSH"], bytes: 3 } as const;
+
 /** One request at a time for each client. */
-export const REDIS: Section = redis("redis-1", 1, 60_000);
+export const REDIS: Section = redis({ ...ALL, name: "redis-1", depth: 1, perSecond: 60_000 });
 
 /** Requests gathered, as a client does that has many. */
-export const REDIS_PIPELINED: Section = redis("redis-16", 16, 600_000);
+export const REDIS_PIPELINED: Section = redis({ ...ALL, name: "redis-16", depth: 16, perSecond: 600_000 });
+
+/** Values of a page, where it tells how often they are copied. */
+export const REDIS_LARGE: Section = redis({
+  ...{ name: "redis-16-4KiB", depth: 16, bytes: 4096, perSecond: 150_000 },
+  tests: ["SET", "GET"],
+});
 
 interface RedisContestant {
   readonly name: string;
@@ -44,17 +62,17 @@ const CONTESTANTS: readonly RedisContestant[] = [
   },
 ];
 
-/** `perSecond` is about what a fast server answers: a round is so many requests of each kind. */
-function redis(name: string, pipelined: number, perSecond: number): Section {
+function redis(one: RedisCase): Section {
+  const { name, tests, depth, bytes, perSecond } = one;
   return {
     name,
     isQuick: true,
     async run({ rounds, roundMs, chosen }) {
       const title =
         `examples/redis.ts beside redis-server without persistence: requests per second by redis-benchmark ` +
-        `-c ${CLIENTS} -P ${pipelined}`;
+        `-c ${CLIENTS} -P ${depth} -d ${bytes}`;
       const figures = {
-        ...Object.fromEntries(TESTS.map((test) => [test, test])),
+        ...Object.fromEntries(tests.map((test) => [test, test])),
         cpuMicros: "CPU µs/request",
         loadPercent: "load CPU %",
       };
@@ -63,7 +81,7 @@ function redis(name: string, pipelined: number, perSecond: number): Section {
       }
       const requests = Math.ceil(perSecond * roundMs / 1000);
       const entries = await inTurn(name, chosen(CONTESTANTS), rounds, async (contestant) => {
-        const subject = new RedisSubject(await contestant.start(), pipelined, requests);
+        const subject = new RedisSubject(await contestant.start(), one, requests);
         await subject.round(); // to warm up
         return subject;
       });
@@ -76,13 +94,13 @@ function redis(name: string, pipelined: number, perSecond: number): Section {
 class RedisSubject implements Subject<Figures> {
   readonly #server: Child;
   readonly #port: number;
-  readonly #pipelined: number;
+  readonly #case: RedisCase;
   readonly #requests: number;
 
-  constructor({ server, port }: { server: Child; port: number }, pipelined: number, requests: number) {
+  constructor({ server, port }: { server: Child; port: number }, one: RedisCase, requests: number) {
     this.#server = server;
     this.#port = port;
-    this.#pipelined = pipelined;
+    this.#case = one;
     this.#requests = requests;
   }
 
@@ -91,21 +109,22 @@ class RedisSubject implements Subject<Figures> {
   }
 
   async round(): Promise<Figures> {
+    const { tests, depth, bytes } = this.#case;
     await output(["redis-cli", "-p", `${this.#port}`, "FLUSHALL"]); // a list would grow from round to round
     const cpuBefore = this.#server.cpuSeconds;
     const startedAt = performance.now();
     const lines = await output([
       // What the shell and its children took: user and system.
       ...["sh", "-c", 'redis-benchmark "$@" && times', "sh", "-p", `${this.#port}`, "-c", `${CLIENTS}`, "--csv"],
-      ...["-t", TESTS.join(",").toLowerCase(), "-P", `${this.#pipelined}`, "-n", `${this.#requests}`],
+      ...["-t", tests.join(",").toLowerCase(), "-P", `${depth}`, "-d", `${bytes}`, "-n", `${this.#requests}`],
     ]);
     const seconds = (performance.now() - startedAt) / 1000;
     const perSecond = lines.flatMap((line) => /^"(\w+)","([\d.]+)"/.exec(line)?.slice(1) ?? []);
     const times = [...lines.at(-1)!.matchAll(/(\d+)m([\d.]+)s/g)];
     const loadSeconds = times.reduce((sum, [, minutes, seconds]) => sum + 60 * Number(minutes) + Number(seconds), 0);
     return {
-      ...Object.fromEntries(TESTS.map((test) => [test, Number(perSecond[perSecond.indexOf(test) + 1])])),
-      cpuMicros: 1e6 * (this.#server.cpuSeconds - cpuBefore) / (TESTS.length * this.#requests),
+      ...Object.fromEntries(tests.map((test) => [test, Number(perSecond[perSecond.indexOf(test) + 1])])),
+      cpuMicros: 1e6 * (this.#server.cpuSeconds - cpuBefore) / (tests.length * this.#requests),
       loadPercent: 100 * loadSeconds / seconds,
     };
   }

@@ -2,7 +2,7 @@ import { ALLOCATIONS } from "./allocations.ts";
 import type { Contestant } from "./contestants.ts";
 import type { Generator } from "./generator.ts";
 import { MEMORY, REST } from "./idle.ts";
-import { REDIS, REDIS_PIPELINED } from "./redis.ts";
+import { REDIS, REDIS_LARGE, REDIS_PIPELINED } from "./redis.ts";
 import type { SectionResult } from "./results.ts";
 import { IMPORT } from "./import.ts";
 import { WAKE } from "./wake.ts";
@@ -30,4 +30,13 @@ export interface Section {
 }
 
 /** In the order in which they are measured and shown. */
-export const SECTIONS: readonly Section[] = [MEMORY, REDIS, REDIS_PIPELINED, IMPORT, REST, WAKE, ALLOCATIONS];
+export const SECTIONS: readonly Section[] = [
+  MEMORY,
+  REDIS,
+  REDIS_PIPELINED,
+  REDIS_LARGE,
+  IMPORT,
+  REST,
+  WAKE,
+  ALLOCATIONS,
+];
