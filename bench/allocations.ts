@@ -45,7 +45,7 @@ export const ALLOCATIONS: Section = {
   name: "allocations",
   isQuick: false,
   async run(bench) {
-    const contestants = bench.contestantsOf({ name: "allocations", takesLong: true })
+    const contestants = bench.contestantsOf("allocations")
       .filter(({ countingCommand }) => countingCommand !== undefined);
     const entries = await inTurn(
       "allocations",

@@ -8,7 +8,7 @@ export interface Contestant {
   readonly name: string;
   /** The runtime's own API that Spillway replaces there, by its name here. */
   readonly own?: string;
-  /** Whether it is measured by `--quick`, and in what takes long. */
+  /** Whether it is measured by `--quick`, and in workloads whose rounds take long. */
   readonly isMain: boolean;
   /** The workloads and sections in which it is measured though `--contestant` does not name it; absent: all. */
   readonly only?: readonly string[];

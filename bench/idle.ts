@@ -57,7 +57,7 @@ function idle({ name, connections, isQuick, stretch, title, figures }: IdleOptio
       const count = Math.min(connections, bench.mostConnections);
       const rounds = Math.max(1, bench.rounds - ROUNDS_LESS);
       const ms = stretch * bench.roundMs;
-      const contestants = bench.contestantsOf({ name, takesLong: true });
+      const contestants = bench.contestantsOf(name);
       const entries = await inTurn(
         name,
         contestants,

@@ -40,10 +40,9 @@ const measures = new Set(
     : surelyNamed("workload", options.workload, [...WORKLOADS, ...SECTIONS]),
 );
 
-function contestantsOf({ name, takesLong }: Pick<Workload, "name" | "takesLong">): Contestant[] {
+function contestantsOf(name: string, isShort: boolean = options.isQuick): Contestant[] {
   if (options.contestant !== undefined) return surelyNamed("contestant", options.contestant, all);
-  const isShort = !options.isQuick && !takesLong;
-  return all.filter(({ only, isMain }) => (only?.includes(name) ?? true) && (isShort || isMain));
+  return all.filter(({ only, isMain }) => (only?.includes(name) ?? true) && (isMain || !isShort));
 }
 
 function bounded(workload: Workload): Workload {
@@ -64,7 +63,7 @@ async function run(workload: Workload): Promise<WorkloadResult> {
   const plan = planOf(workload);
   const entries = await inTurn<Contestant, Round>(
     workload.name,
-    contestantsOf(workload),
+    contestantsOf(workload.name, options.isQuick || workload.takesLong),
     rounds,
     async (contestant, entry) => {
       const server = await MeasuredServer.start(contestant, workload.server, generator, plan);

@@ -9,7 +9,7 @@ const USAGE = `Usage: npm run bench -- [options]
 Measures Spillway beside the runtimes' own sockets, a C server and a Go server, everything in turn in one run, and prints
 a table for each workload, each with the goals that are set for it, and all goals at the end.
 
-  --quick              fewer workloads, contestants and rounds: about 3 minutes instead of 25
+  --quick              fewer workloads, contestants and rounds: about 3 minutes instead of 30
   --workload NAME      only workloads whose name is or contains this; several times for several
   --contestant NAME    only contestants whose name is or contains this, in every workload; several times for several
   --rounds N           rounds of each contestant (5; --quick 3)

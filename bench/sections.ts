@@ -16,7 +16,7 @@ export interface Bench {
   /** False: as if there were no compiler. */
   readonly mayCompile: boolean;
   /** The servers that are measured in a section. */
-  contestantsOf(section: { readonly name: string; readonly takesLong: boolean }): Contestant[];
+  contestantsOf(section: string): Contestant[];
   /** Those of a section's own contestants that are measured. */
   chosen<T extends { readonly name: string }>(all: readonly T[]): T[];
 }
