@@ -49,8 +49,9 @@ function bounded(workload: Workload): Workload {
   const clients = Math.min(workload.clients, most.count);
   const idle = Math.min(workload.idle, most.count - clients);
   const isAsSaid = clients === workload.clients && idle === workload.idle;
-  const title = isAsSaid ? workload.title : `${workload.title} (here ${(clients + idle).toLocaleString("en")})`;
-  return { ...workload, title, clients, idle };
+  const here = isAsSaid ? "" : ` (here ${(clients + idle).toLocaleString("en")}, by ${most.because})`;
+  const amount = workload.unit !== "MiB" ? "" : bulkMiB % 1024 === 0 ? `: ${bulkMiB / 1024} GiB` : `: ${bulkMiB} MiB`;
+  return { ...workload, title: `${workload.title}${amount}${here}`, clients, idle };
 }
 
 function planOf({ load, clients, idle, bytes, depth, interval, stretch }: Workload): LoadPlan {
@@ -87,16 +88,23 @@ const results: Results = {
   workloads: [],
   sections: [],
 };
+/** Whether the results are those that the project shows. */
+const isWhole = options.isWhole && hasStrace && ["cc", "go", "redis"].every((name) => name in results.versions);
 const { cpu, cores, kernel } = results.machine;
 console.log(`${cpu}, ${cores} cores, Linux ${kernel}; ${Object.values(results.versions).slice(1).join("; ")}`);
 console.log(
-  `Median of ${rounds} rounds of ${roundMs} ms, bulk of ${bulkMiB} MiB; at most ${most.count} connections at a time: ${most.because}`,
+  `Median of ${rounds} rounds of ${roundMs} ms, bulk of ${bulkMiB} MiB; at most ${
+    most.count.toLocaleString("en")
+  } connections at a time, by ${most.because}`,
 );
 if (!generator.isC) {
   console.log("No C compiler (cc): no C server, and a load generator on Bun that is slower than some servers");
 }
 if (!all.some(({ name }) => name === "Go")) console.log("No Go (go): no Go server");
 if (!hasStrace) console.log("No strace: system calls are not counted");
+if (options.isWhole && !isWhole && options.json === undefined) {
+  console.log("Not everything is here: no results are written, for which --json names a file");
+}
 if (loadAverage() > 0.5 * Number(cores)) {
   console.log(`The machine is busy (load average ${loadAverage().toFixed(1)}): these figures mean little`);
 }
@@ -128,15 +136,16 @@ for (const section of SECTIONS.filter((each) => measures.has(each))) {
   show(result.name, formatSection(result));
 }
 
-results.goals = judge(results).filter(({ value }) => options.isWhole || value !== undefined);
+results.goals = judge(results).filter(({ value }) => isWhole || value !== undefined);
 if (results.goals.length > 0) {
   const reached = results.goals.filter(({ isReached }) => isReached).length;
-  console.log(`Goals: ${reached} of ${results.goals.length} are reached\n\n${formatGoals(results.goals)}`);
+  console.log(`Goals: ${reached} of ${results.goals.length} are reached`);
+  if (measures.size > 1) console.log(`\n${formatGoals(results.goals)}`); // of a single one they stand above
 }
 
-const file = options.json ?? (options.isWhole ? fileURLToPath(new URL("results.json", import.meta.url)) : undefined);
+const file = options.json ?? (isWhole ? fileURLToPath(new URL("results.json", import.meta.url)) : undefined);
 if (file !== undefined) writeFileSync(file, `${JSON.stringify(results, null, 1)}\n`);
-if (options.isWhole && options.json === undefined) await import("./chart.ts").then(({ writeChart }) => writeChart());
+if (isWhole && options.json === undefined) await import("./chart.ts").then(({ writeChart }) => writeChart());
 const entries = [...results.workloads, ...results.sections].flatMap((each): readonly Entry<Figures>[] => each.entries);
 const failures = entries.filter(({ failure }) => failure !== undefined);
 if (failures.some(({ contestant }) => contestant.startsWith("Spillway"))) process.exitCode = 1;

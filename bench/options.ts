@@ -4,6 +4,9 @@ import { parseArgs } from "node:util";
 import { SECTIONS } from "./sections.ts";
 import { WORKLOADS } from "./workloads.ts";
 
+const ROUNDS = 5;
+const QUICK_ROUNDS = 3;
+
 const USAGE = `Usage: npm run bench -- [options]
 
 Measures Spillway beside the runtimes' own sockets, a C server and a Go server, everything in turn in one run, and prints
@@ -12,7 +15,7 @@ a table for each workload, each with the goals that are set for it, and all goal
   --quick              fewer workloads, contestants and rounds: about 3 minutes instead of 30
   --workload NAME      only workloads whose name is or contains this; several times for several
   --contestant NAME    only contestants whose name is or contains this, in every workload; several times for several
-  --rounds N           rounds of each contestant (5; --quick 3)
+  --rounds N           rounds of each contestant (${ROUNDS}; --quick ${QUICK_ROUNDS})
   --seconds N          length of a round (0.4; --quick 0.2)
   --connections N      the most that any workload may have (20000)
   --bulk-mib N         size of a bulk transfer (1024; --quick 256)
@@ -29,7 +32,7 @@ A run of everything writes bench/results.json and draws bench/chart.svg; others 
 /** What is asked for. */
 export interface Options {
   readonly isQuick: boolean;
-  /** Whether the results are those that the project shows. */
+  /** Whether nothing is left out. */
   readonly isWhole: boolean;
   /** Parts of names. */
   readonly workload: readonly string[] | undefined;
@@ -50,17 +53,18 @@ export function parseOptions(): Options {
     process.stdout.write(USAGE);
     process.exit(0);
   }
-  const { quick: isQuick, workload, contestant } = values;
+  const { quick: isQuick, workload, contestant, "no-compiler": noCompiler } = values;
+  const rounds = integer("rounds", values.rounds ?? `${isQuick ? QUICK_ROUNDS : ROUNDS}`, 100);
   return {
     isQuick,
-    isWhole: workload === undefined && contestant === undefined && !isQuick,
+    isWhole: workload === undefined && contestant === undefined && !isQuick && !noCompiler && rounds >= ROUNDS,
     workload,
     contestant,
-    rounds: integer("rounds", values.rounds ?? (isQuick ? "3" : "5"), 100),
+    rounds,
     roundMs: 1000 * number("seconds", values.seconds ?? (isQuick ? "0.2" : "0.4"), 0.01, 60),
     mostConnections: integer("connections", values.connections, 1_000_000),
     bulkMiB: integer("bulk-mib", values["bulk-mib"] ?? (isQuick ? "256" : "1024"), 65_536),
-    mayCompile: !values["no-compiler"],
+    mayCompile: !noCompiler,
     json: values.json,
   };
 }

@@ -104,7 +104,7 @@ test("bench measures what idle connections cost, as many as fit", async () => {
     ...options("--contestant", names),
     ...["--connections", "1000"],
   ], ["sh", "-c", 'ulimit -n 400 && exec "$@"', "sh"]);
-  expect(stdout).toContain("at most 300 connections at a time: the descriptor limit of 400 less 100");
+  expect(stdout).toContain("at most 300 connections at a time, by the descriptor limit of 400 less 100");
   const [memory, rest] = results.sections;
   expect(memory!.title).toContain("Memory of 300 idle connections");
   expect(rest!.title).toContain("64 idle connections");
