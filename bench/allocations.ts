@@ -43,6 +43,7 @@ const NOTED_BYTES = 1;
 /** The heap-allocation profile of the hot path. */
 export const ALLOCATIONS: Section = {
   name: "allocations",
+  about: "What a server allocates for a message",
   isQuick: false,
   async run(bench) {
     const contestants = bench.contestantsOf("allocations")

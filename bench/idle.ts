@@ -19,6 +19,7 @@ const MESSAGE = { mode: "echo", bytes: 64, depth: 1, total: 0 } as const;
 /** Memory, with so many that it shows. */
 export const MEMORY: Section = idle({
   name: "memory",
+  about: "Memory of 10,000 idle connections",
   connections: 10_000,
   isQuick: true,
   stretch: 1,
@@ -32,6 +33,7 @@ export const MEMORY: Section = idle({
 /** CPU of a server that has nothing to do, long enough to see it. */
 export const REST: Section = idle({
   name: "rest",
+  about: "CPU of a server with 64 idle connections",
   connections: 64,
   isQuick: false,
   stretch: 2,
@@ -41,6 +43,7 @@ export const REST: Section = idle({
 
 interface IdleOptions {
   readonly name: string;
+  readonly about: string;
   readonly connections: number;
   readonly isQuick: boolean;
   /** How much longer than others its rounds are. */
@@ -49,9 +52,10 @@ interface IdleOptions {
   readonly figures: Readonly<Record<string, string>>;
 }
 
-function idle({ name, connections, isQuick, stretch, title, figures }: IdleOptions): Section {
+function idle({ name, about, connections, isQuick, stretch, title, figures }: IdleOptions): Section {
   return {
     name,
+    about,
     isQuick,
     async run(bench) {
       const count = Math.min(connections, bench.mostConnections);

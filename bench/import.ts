@@ -30,7 +30,9 @@ const IMPORTS: readonly Import[] = RUNTIMES.flatMap((runtime): Import[] => [
 /** The time that an import takes. */
 export const IMPORT: Section = {
   name: "import",
+  about: "Importing the module",
   isQuick: false,
+  own: () => IMPORTS,
   async run({ rounds, chosen }) {
     const folder = mkdtempSync(join(tmpdir(), "spillway-dist-"));
     // As users get it, from npm or JSR. Node parses JavaScript twice where no manifest says that it is a module.

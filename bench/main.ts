@@ -17,7 +17,7 @@ import { loadAverage, machine, mostConnections, versions } from "./machine.ts";
 import { MeasuredServer } from "./measure.ts";
 import { named, parseOptions, surelyNamed } from "./options.ts";
 import type { Entry, Figures, Results, Round, WorkloadResult } from "./results.ts";
-import { type Bench, SECTIONS } from "./sections.ts";
+import { type Bench, type Section, SECTIONS } from "./sections.ts";
 import { formatGoals, formatSection, formatTable } from "./table.ts";
 import { type Workload, WORKLOADS } from "./workloads.ts";
 
@@ -40,12 +40,20 @@ const measures = new Set(
     : surelyNamed("workload", options.workload, [...WORKLOADS, ...SECTIONS]),
 );
 
+/** Everybody who can be measured in one of them. */
+function allOf(measure: Workload | Section): readonly { readonly name: string }[] {
+  return ("own" in measure ? measure.own?.(options.mayCompile) : undefined) ?? all;
+}
+
+if (options.contestant !== undefined) surelyNamed("contestant", options.contestant, [...measures].flatMap(allOf));
+
 function contestantsOf(name: string, isShort: boolean = options.isQuick): Contestant[] {
-  if (options.contestant !== undefined) return surelyNamed("contestant", options.contestant, all);
+  if (options.contestant !== undefined) return named(options.contestant, all);
   return all.filter(({ only, isMain }) => (only?.includes(name) ?? true) && (isMain || !isShort));
 }
 
-function bounded(workload: Workload): Workload {
+/** As it can be run here, and called what it then is. */
+function sized(workload: Workload): Workload {
   const clients = Math.min(workload.clients, most.count);
   const idle = Math.min(workload.idle, most.count - clients);
   const isAsSaid = clients === workload.clients && idle === workload.idle;
@@ -117,7 +125,7 @@ function show(name: string, table: string): void {
 }
 
 for (const workload of WORKLOADS.filter((each) => measures.has(each))) {
-  const result = await run(bounded(workload));
+  const result = await run(sized(workload));
   results.workloads.push(result);
   show(result.name, formatTable(result));
 }

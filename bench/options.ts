@@ -23,11 +23,17 @@ a table for each workload, each with the goals that are set for it, and all goal
   --json FILE          where the results go
   --help               this
 
-Workloads: ${WORKLOADS.map(({ name }) => name).join(", ")};
-and with figures of their own: ${SECTIONS.map(({ name }) => name).join(", ")}
-
-A run of everything writes bench/results.json and draws bench/chart.svg; others write results where --json says.
+Workloads:
+${listed(WORKLOADS.map(({ name, title }) => [name, title]))}
+and with figures of their own:
+${listed(SECTIONS.map(({ name, about }) => [name, about]))}
+A run of everything, ${ROUNDS} rounds or more, with all programs that it looks for, writes bench/results.json and draws
+bench/chart.svg; others write results where --json says.
 `;
+
+function listed(all: readonly (readonly [name: string, title: string])[]): string {
+  return all.map(([name, title]) => `  ${name.padEnd(16)}${title}\n`).join("");
+}
 
 /** What is asked for. */
 export interface Options {
@@ -75,15 +81,16 @@ export function named<T extends { readonly name: string }>(parts: readonly strin
   return all.filter(({ name }) => parts.some((part) => names.has(part) ? name === part : name.includes(part)));
 }
 
-/** As {@linkcode named}, but ends the process where there are none. */
+/** As {@linkcode named}, but ends the process where a part is in no name. */
 export function surelyNamed<T extends { readonly name: string }>(
   option: "workload" | "contestant",
   parts: readonly string[],
   all: readonly T[],
 ): T[] {
-  const found = named(parts, all);
-  if (found.length > 0) return found;
-  return refuse(`Cannot measure --${option} ${parts.join(", ")}: there are ${all.map(({ name }) => name).join("; ")}`);
+  const wrong = parts.find((part) => named([part], all).length === 0);
+  if (wrong === undefined) return named(parts, all);
+  const names = new Set(all.map(({ name }) => name));
+  return refuse(`Cannot measure --${option} ${wrong}: there are ${[...names].join("; ")}`);
 }
 
 function parse() {

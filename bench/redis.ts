@@ -15,6 +15,7 @@ const PACKAGES = ["redis-server", "redis-tools"];
 
 interface RedisCase {
   readonly name: string;
+  readonly about: string;
   readonly tests: readonly string[];
   /** Requests of a client that are under way at a time. */
   readonly depth: number;
@@ -27,15 +28,31 @@ interface RedisCase {
 const ALL = { tests: ["SET", "GET", "INCR", "LPUSH"], bytes: 3 } as const;
 
 /** One request at a time for each client. */
-export const REDIS: Section = redis({ ...ALL, name: "redis-1", depth: 1, perSecond: 60_000 });
+export const REDIS: Section = redis({
+  ...ALL,
+  name: "redis-1",
+  about: "Redis, a request at a time",
+  depth: 1,
+  perSecond: 60_000,
+});
 
 /** Requests gathered, as a client does that has many. */
-export const REDIS_PIPELINED: Section = redis({ ...ALL, name: "redis-16", depth: 16, perSecond: 600_000 });
+export const REDIS_PIPELINED: Section = redis({
+  ...ALL,
+  name: "redis-16",
+  about: "Redis, 16 requests at a time",
+  depth: 16,
+  perSecond: 600_000,
+});
 
 /** Values of a page, where it tells how often they are copied. */
 export const REDIS_LARGE: Section = redis({
-  ...{ name: "redis-16-4KiB", depth: 16, bytes: 4096, perSecond: 150_000 },
+  name: "redis-16-4KiB",
+  about: "Redis, 16 requests at a time, values of 4 KiB",
   tests: ["SET", "GET"],
+  depth: 16,
+  bytes: 4096,
+  perSecond: 150_000,
 });
 
 interface RedisContestant {
@@ -63,10 +80,12 @@ const CONTESTANTS: readonly RedisContestant[] = [
 ];
 
 function redis(one: RedisCase): Section {
-  const { name, tests, depth, bytes, perSecond } = one;
+  const { name, about, tests, depth, bytes, perSecond } = one;
   return {
     name,
+    about: `${about}: examples/redis.ts beside redis-server`,
     isQuick: true,
+    own: () => CONTESTANTS,
     async run({ rounds, roundMs, chosen }) {
       const title =
         `examples/redis.ts beside redis-server without persistence: requests per second by redis-benchmark ` +

@@ -24,8 +24,12 @@ export interface Bench {
 /** What is measured beside the workloads, with figures of its own; as they are, in turn. */
 export interface Section {
   readonly name: string;
+  /** What is measured, in a few words. */
+  readonly about: string;
   /** Whether `--quick` has it. */
   readonly isQuick: boolean;
+  /** Who is measured, where it is not the servers of the workloads. */
+  own?(mayCompile: boolean): readonly { readonly name: string }[];
   run(bench: Bench): Promise<SectionResult>;
 }
 

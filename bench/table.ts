@@ -13,6 +13,7 @@ const ABSENT = "-";
 /** A workload, a line for each contestant. Ratios are of CPU. */
 export function formatTable(workload: WorkloadResult): string {
   const { title, unit, units, latency, entries } = workload;
+  if (entries.length === 0) return `${title}\n`;
   const hasLatency = latency !== undefined;
   const header = [
     "",

@@ -38,7 +38,9 @@ function sleepers(mayCompile: boolean): Sleeper[] {
 /** From one thread's call to the other's handler. */
 export const WAKE: Section = {
   name: "wake",
+  about: "Wake-up from another thread",
   isQuick: false,
+  own: sleepers,
   async run({ rounds, roundMs, mayCompile, chosen }) {
     const wakes = Math.ceil(WAKES_PER_SECOND * roundMs / 1000);
     const entries = await inTurn(

@@ -7,7 +7,9 @@ import { SMALLEST_OBJECT_BYTES } from "../bench/allocations.ts";
 import { Child, output } from "../bench/child.ts";
 import { chartOf } from "../bench/chart.ts";
 import { inTurn, type Subject } from "../bench/in_turn.ts";
-import { type Entry, type Figures, type Results } from "../bench/results.ts";
+import type { Entry, Figures, Results } from "../bench/results.ts";
+import { SECTIONS } from "../bench/sections.ts";
+import { WORKLOADS } from "../bench/workloads.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
 import { expectNoProcesses, start } from "./support/processes.ts";
@@ -23,7 +25,7 @@ const CONTESTANTS = new Set([
   ...hasProgram("cc") ? ["C, epoll"] : [],
   ...hasProgram("go") ? ["Go"] : [],
 ]);
-const WORKLOADS = ["echo-64B-64", "wake-ups", "pipelined", "churn", "idle", "bulk-in", "bulk-out", "broadcast"];
+const KINDS = ["echo-64B-64", "wake-ups", "pipelined", "churn", "idle", "bulk-in", "bulk-out", "broadcast"];
 const NOT_DRAWN = new Set(["wake-ups", "bulk-in"]);
 const SHORT = ["--rounds", "1", "--seconds", "0.03", "--connections", "12", "--bulk-mib", "2"];
 const ROOT = new URL("../", import.meta.url);
@@ -62,11 +64,11 @@ function expectMeasured({ rounds, failure }: Entry, hasLatency: boolean): void {
 
 test("bench measures every contestant in every kind of workload, and draws what it found", async () => {
   const { results, stdout, stderr } = await bench([
-    ...options("--workload", WORKLOADS),
+    ...options("--workload", KINDS),
     ...options("--contestant", CONTESTANTS),
   ]);
-  expect(stderr.match(/(?<= min: ).*/g)).toEqual(WORKLOADS); // what it is at
-  expect(results.workloads.map(({ name }) => name)).toEqual(WORKLOADS);
+  expect(stderr.match(/(?<= min: ).*/g)).toEqual(KINDS); // what it is at
+  expect(results.workloads.map(({ name }) => name)).toEqual(KINDS);
   const svg = chartOf(results);
   for (const { name, title, entries, latency } of results.workloads) {
     expect(stdout).toContain(title);
@@ -230,9 +232,18 @@ test("bench ends what a contestant has started when that, or a round, fails", as
 });
 
 test("bench names what there is when it is asked for something else", async () => {
-  const harness = start("bench/main.ts", ["--workload", "echo of 64 B"], { permissions: "all" });
-  expect(await harness.ended).toEqual({ code: 2, signal: null });
-  expect(harness.stderr).toMatch(/^Cannot measure --workload echo of 64 B: there are echo-64B-1; /);
+  for (
+    const [reason, ...args] of [
+      ["--workload echo of 64 B: there are echo-64B-1; ", "--workload", "echo of 64 B"],
+      ["--workload none: there are echo-64B-1; ", "--workload", "echo", "--workload", "none"],
+      ["--contestant C, epol: there are", "--workload", "redis-1", "--contestant", "C, epol"],
+      ["--contestant C, epoll: there are Spillway on Deno; ", "--workload", "redis-1", "--contestant", "C, epoll"],
+    ] as const
+  ) {
+    const harness = start("bench/main.ts", args, { permissions: "all" });
+    expect(await harness.ended).toEqual({ code: 2, signal: null });
+    expect(harness.stderr).toContain(`Cannot measure ${reason}`);
+  }
 });
 
 test("bench --help tells every option, and a wrong one is refused", async () => {
@@ -241,6 +252,8 @@ test("bench --help tells every option, and a wrong one is refused", async () => 
   for (const option of ["quick", "workload", "contestant", "rounds", "seconds", "connections", "bulk-mib", "json"]) {
     expect(help.stdout).toContain(`  --${option} `);
   }
+  for (const { name, title } of WORKLOADS) expect(help.stdout).toContain(`  ${name.padEnd(16)}${title}\n`);
+  for (const { name, about } of SECTIONS) expect(help.stdout).toContain(`  ${name.padEnd(16)}${about}\n`);
   for (
     const [reason, ...wrong] of [
       ["Unknown option '--slow'", "--slow"],
