@@ -154,7 +154,7 @@ export class Acceptor implements Source {
 
   /** The kernel says that somebody waits. */
   onReady(): void {
-    this.#accept();
+    if (!this.#isPosted) this.#accept(); // else later in this turn, and within one budget
   }
 
   /** The connection that was `fd`, accepted here or by a sibling, has been closed, so there is room. */

@@ -166,6 +166,19 @@ describe.each(["level", "edge"] as const)("Acceptor, %s-triggered,", (trigger) =
       expect(acceptor.counters.shed).toBe(SHED_PER_TURN + 7);
     }));
 
+  // Each edge that came while the rest was posted already added one more accept to every turn from then on.
+  test("keeps to the budget of a turn though somebody else comes in each", () =>
+    rig({ trigger, maxConnections: 1, overload: { shedPerTurn: 2 } }, ({ loop, acceptor, listener }) => {
+      waiting(listener, 40);
+      for (let turn = 1; turn <= 10; turn++) {
+        waiting(listener, 1);
+        loop.turn(0);
+        expect(acceptor.counters.refused).toBe(2 * turn);
+      }
+      turnUntilQuiet(loop);
+      expect(acceptor.counters).toMatchObject({ accepted: 1, refused: 49 });
+    }));
+
   test("a queue-empty EMFILE is recognised as a false alarm", () =>
     rig({ trigger, overload: { headroom: 0, reserve: 1 } }, ({ loop, acceptor, listener, served, calls, release }) => {
       const clients = waiting(listener, 3);

@@ -6,6 +6,7 @@
 import { EPOLL, O, POLL, RLIMIT } from "../../ffi/constants.ts";
 import { ERRNO, type ErrnoName } from "../../ffi/errno.ts";
 import { Acceptor } from "../../src/acceptor.ts";
+import type { AcceptCounters } from "../../src/counters.ts";
 import type { OverloadEvent } from "../../src/episode.ts";
 import { EventLoop } from "../../src/loop.ts";
 import { Interest } from "../../src/interest.ts";
@@ -257,7 +258,7 @@ export class World {
         if (this.#served.length > 0) this.release(this.#served[step.index % this.#served.length]!);
         return;
       case "turn":
-        this.loop.turn(0);
+        this.#turn(0);
         return;
       case "wait":
         return this.#pass(step.ms);
@@ -292,14 +293,25 @@ export class World {
     for (let still = 0, last = -1; this.kernel.now < until; last = this.kernel.now) {
       still = this.kernel.now === last ? still + 1 : 0;
       if (still > TURNS_MAX) this.fail("the loop spins");
-      this.loop.turn(until - this.kernel.now);
+      this.#turn(until - this.kernel.now);
     }
     this.#turns();
   }
 
   /** All the turns that can be taken now. */
   #turns(): void {
-    for (let turns = 0; this.loop.turn(0); turns++) if (turns > TURNS_MAX) this.fail("the loop spins");
+    for (let turns = 0; this.#turn(0); turns++) if (turns > TURNS_MAX) this.fail("the loop spins");
+  }
+
+  /** One, in which each listener keeps to its budget of refusals. */
+  #turn(timeoutMs: number): boolean {
+    const before = this.acceptors.map(({ counters }) => refusedOneByOne(counters));
+    const hasWorked = this.loop.turn(timeoutMs);
+    for (const [i, { counters }] of this.acceptors.entries()) {
+      const refused = refusedOneByOne(counters) - before[i]!;
+      if (refused > this.#options.shedPerTurn) this.fail(`${refused} were refused in a turn`);
+    }
+    return hasWorked;
   }
 
   #limit(): number {
@@ -392,16 +404,20 @@ export class World {
    */
   #checkRate(): void {
     const seconds = (this.kernel.now - this.#startedAt) / 1000;
-    const { refused, shedByReserve, shedBySlack } = this.#first.totals;
     const { shedPerSecond, listeners } = this.#options;
     const bound = Math.floor(listeners * shedPerSecond * (1 + seconds)) + listeners + this.#released;
-    if (refused + shedByReserve + shedBySlack > bound) this.fail(`more than ${bound} clients were refused`);
+    if (refusedOneByOne(this.#first.totals) > bound) this.fail(`more than ${bound} clients were refused`);
   }
 
   /** Ends the run. */
   fail(what: string): never {
     throw new Error(`${what}\n${this.kernel.trace}`);
   }
+}
+
+/** Those who were reset with the whole queue apart. */
+function refusedOneByOne({ refused, shedByReserve, shedBySlack }: Readonly<AcceptCounters>): number {
+  return refused + shedByReserve + shedBySlack;
 }
 
 /** Plays `steps` in a world of its own; throws where an invariant does not hold. */

@@ -28,6 +28,12 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     replace: "",
   },
   {
+    name: "an edge adds one more accept to those that are posted",
+    file: "src/acceptor.ts",
+    find: "    if (!this.#isPosted) this.#accept();",
+    replace: "    this.#accept();",
+  },
+  {
     name: "a stale event reaches its slot's next owner",
     file: "src/token.ts",
     find: "return this.#generations[slot] === generation ? this.#values[slot] : undefined;",
