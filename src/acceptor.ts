@@ -276,17 +276,16 @@ export class Acceptor implements Source {
     if (verdict === "refuse") {
       this.#admission.trouble(room.lack, this.#gate, now); // first: it notes the counts that the episode began with
       this.counters.refused++;
-      this.#admission.turnedAway(key, now);
       this.#refuse(fd);
       return "refused";
     }
-    this.#serve(fd, key);
+    this.#serve(fd, key, now);
     if (verdict === "serve, then pause" && this.#token !== undefined) this.#pauseForRoom(now);
     return outcome;
   }
 
-  #serve(fd: number, key: string | undefined): void {
-    this.#admission.entered(fd, key);
+  #serve(fd: number, key: string | undefined, now: number): void {
+    this.#admission.entered(fd, key, now);
     this.counters.accepted++;
     try {
       this.#handlers.accept(fd);

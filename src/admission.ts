@@ -190,22 +190,18 @@ export class Admission {
     this.#leave();
   }
 
-  /**
-   * Whether the rates, and the share of the address that is `key`, leave something for one more client, who is counted
-   * then: `entered` or `turnedAway` follows.
-   */
+  /** Whether the rates, and the share of the address that is `key`, leave something for one more client. */
   isWithinRates(key: string | undefined, now: number): boolean {
-    return this.#accepts.take(now) && (key === undefined || this.#shares!.admit(key, now) === undefined);
+    return this.#accepts.available(now) >= 1 && (key === undefined || this.#shares!.refusal(key, now) === undefined);
   }
 
-  /** The client is refused all the same. */
-  turnedAway(key: string | undefined, now: number): void {
-    if (key !== undefined) this.#shares!.release(key, now);
-  }
-
-  /** The client is served, as `fd`. */
-  entered(fd: number, key: string | undefined): void {
-    if (key !== undefined) this.#keys.set(fd, key);
+  /** The client is served, as `fd`. Counted only now: who is refused in the end takes nothing from anybody. */
+  entered(fd: number, key: string | undefined, now: number): void {
+    this.#accepts.take(now);
+    if (key !== undefined) {
+      this.#shares!.enter(key, now);
+      this.#keys.set(fd, key);
+    }
     this.room.enter();
     this.pause.served();
   }

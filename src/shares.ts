@@ -41,21 +41,25 @@ export class Shares {
     return this.#shares.size;
   }
 
-  /** Counts a connection of `key`, unless that has its share already. */
-  admit(key: string, nowMs: number): ShareRefusal | undefined {
+  /** Why `key` is to have no further connection; `undefined` where it may. Counts nothing. */
+  refusal(key: string, nowMs: number): ShareRefusal | undefined {
+    const share = this.#shares.get(key);
+    if (share === undefined) return undefined;
+    this.#seen(key, share);
+    if (share.connections >= this.#limits.connections) return "too many connections";
+    return share.bucket.available(nowMs) >= 1 ? undefined : "too many a second";
+  }
+
+  /** A connection of `key` has come, that was not to be refused. */
+  enter(key: string, nowMs: number): void {
     let share = this.#shares.get(key);
     if (share === undefined) {
       share = { connections: 0, bucket: new TokenBucket(this.#limits.acceptsPerSecond, nowMs) };
       this.#idle++;
-    } else {
-      this.#shares.delete(key);
     }
-    this.#shares.set(key, share);
-    this.#forget();
-    if (share.connections >= this.#limits.connections) return "too many connections";
-    if (!share.bucket.take(nowMs)) return "too many a second";
+    this.#seen(key, share);
+    share.bucket.take(nowMs);
     if (share.connections++ === 0) this.#idle--;
-    return undefined;
   }
 
   /** A connection of `key` has gone. */
@@ -67,14 +71,18 @@ export class Shares {
     this.#forget();
   }
 
+  #seen(key: string, share: Share): void {
+    this.#shares.delete(key);
+    this.#shares.set(key, share);
+  }
+
   /** Forgets those that are idle, the ones seen longest ago first, down to what may be remembered. */
   #forget(): void {
     if (this.#idle <= REMEMBERED) return;
     // Busy ones in the way are moved behind: each is passed at most once for each that is forgotten.
     for (const [key, share] of this.#shares) {
       if (share.connections > 0) {
-        this.#shares.delete(key);
-        this.#shares.set(key, share);
+        this.#seen(key, share);
         continue;
       }
       this.#delete(key);

@@ -150,6 +150,14 @@ function arrivals(listener: number, count: number): (count: number) => number[] 
     });
 }
 
+/** A client whose address is 127.0.0.`host`. */
+function connectFrom(host: number, listener: number): number {
+  const client = tcpSocket(SOCK.cloexec);
+  bind(client, encodeSockaddr({ family: "inet", address: new Uint8Array([127, 0, 0, host]), port: 0 }));
+  expect(outcome(connect(client, encodeSockaddr(addressOf(listener))))).toBe(0);
+  return client;
+}
+
 /** What the client at `fd` said its place was. */
 function placeOf(fd: number): number {
   const said = bytes(4);
@@ -534,9 +542,7 @@ describe.each(["level", "edge"] as const)("Rates and shares, %s-triggered,", (tr
   test("maxConnectionsPerAddress: who has its share is refused, others are served, a release makes room", () =>
     rig({ trigger, maxConnectionsPerAddress: 2 }, (rig) => {
       const clients = rig.arrive(5);
-      const other = tcpSocket(SOCK.cloexec);
-      bind(other, encodeSockaddr({ family: "inet", address: new Uint8Array([127, 0, 0, 2]), port: 0 }));
-      expect(outcome(connect(other, encodeSockaddr(addressOf(rig.listener))))).toBe(0);
+      const other = connectFrom(2, rig.listener);
       rig.settle();
       expect(clients.map(seenBy)).toEqual(["open", "open", "end", "end", "end"]);
       expect(seenBy(other)).toBe("open");
@@ -591,6 +597,45 @@ describe.each(["level", "edge"] as const)("Rates and shares, %s-triggered,", (tr
         expect(rig.counters).toMatchObject({ accepted: 6, rateLimited: 3, refused: 0 });
       }),
   );
+
+  // A client was counted before it was known whether it would be served: who knocked in vain locked everybody out.
+  test("acceptsPerSecond: who is refused for its address's sake does not count", () =>
+    rig({ trigger, acceptsPerSecond: 3, maxConnectionsPerAddress: 2 }, (rig) => {
+      rig.arrive(16);
+      const other = connectFrom(2, rig.listener);
+      rig.settle();
+      expect(seenBy(other)).toBe("open");
+      expect(rig.counters).toMatchObject({ accepted: 3, rateLimited: 14, refused: 0 });
+    }));
+
+  test.each(["acceptsPerSecond", "acceptsPerSecondPerAddress"] as const)(
+    "%s: who is refused for lack of room does not count",
+    (option) =>
+      rig({ trigger, [option]: 3, maxConnections: 2 }, (rig) => {
+        rig.arrive(8);
+        rig.settle();
+        expect(rig.counters).toMatchObject({ accepted: 2, rateLimited: 0, refused: 6 });
+        rig.release();
+        rig.release();
+        rig.arrive(2);
+        rig.settle();
+        expect(rig.counters).toMatchObject({ accepted: 3, rateLimited: 1, refused: 6 });
+      }),
+  );
+
+  test("acceptsPerSecondPerAddress: who is refused for acceptsPerSecond does not count", () =>
+    rig({ trigger, acceptsPerSecond: 2, acceptsPerSecondPerAddress: 1 }, (rig) => {
+      const others = [2, 3].map((host) => connectFrom(host, rig.listener));
+      rig.settle();
+      rig.arrive(1);
+      rig.settle();
+      expect(others.map(seenBy)).toEqual(["open", "open"]);
+      expect(rig.counters).toMatchObject({ accepted: 2, rateLimited: 1 });
+      rig.pass(500);
+      rig.arrive(1);
+      rig.settle();
+      expect(rig.counters).toMatchObject({ accepted: 3, rateLimited: 1 });
+    }));
 
   test("maxConnectionsPerAddress and acceptsPerSecondPerAddress leave Unix peers alone, who have no address", () => {
     const path = `\0spillway-policies-${process.pid}-${trigger}`;

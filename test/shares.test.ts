@@ -1,7 +1,7 @@
 /** src/shares.ts: how much one address has. */
 import { describe, expect, test } from "vitest";
 import type { SockaddrFields } from "../ffi/layout.ts";
-import { shareKey, type ShareLimits, Shares } from "../src/shares.ts";
+import { shareKey, type ShareLimits, type ShareRefusal, Shares } from "../src/shares.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 
 expectNoLeak();
@@ -11,6 +11,13 @@ const REMEMBERED = 8192;
 
 function shares(limits: Partial<ShareLimits>): Shares {
   return new Shares({ connections: Infinity, acceptsPerSecond: Infinity, ...limits });
+}
+
+/** Counts a connection of `key`, unless that is to be refused. */
+function admit(held: Shares, key: string, nowMs: number): ShareRefusal | undefined {
+  const refusal = held.refusal(key, nowMs);
+  if (refusal === undefined) held.enter(key, nowMs);
+  return refusal;
 }
 
 function inet(...address: number[]): SockaddrFields {
@@ -49,59 +56,67 @@ describe("shareKey()", () => {
   });
 });
 
-describe("Shares.admit()", () => {
-  test("Shares.admit() counts connections by address, and a release makes room for one", () => {
+describe("Shares.refusal()", () => {
+  test("Shares.refusal() goes by connections of an address, and a release makes room for one", () => {
     const held = shares({ connections: 2 });
-    expect([held.admit("a", 0), held.admit("a", 0), held.admit("a", 0)]).toEqual([
+    expect([admit(held, "a", 0), admit(held, "a", 0), admit(held, "a", 0)]).toEqual([
       undefined,
       undefined,
       "too many connections",
     ]);
-    expect(held.admit("b", 0)).toBeUndefined();
+    expect(admit(held, "b", 0)).toBeUndefined();
     held.release("a", 0);
-    expect([held.admit("a", 0), held.admit("a", 0)]).toEqual([undefined, "too many connections"]);
+    expect([admit(held, "a", 0), admit(held, "a", 0)]).toEqual([undefined, "too many connections"]);
   });
 
-  test("Shares.admit() counts accepts by address and second", () => {
+  test("Shares.refusal() goes by accepts of an address in a second", () => {
     const held = shares({ acceptsPerSecond: 2 });
-    expect([held.admit("a", 0), held.admit("a", 0), held.admit("a", 0)]).toEqual([
+    expect([admit(held, "a", 0), admit(held, "a", 0), admit(held, "a", 0)]).toEqual([
       undefined,
       undefined,
       "too many a second",
     ]);
-    expect(held.admit("b", 0)).toBeUndefined();
-    expect([held.admit("a", 500), held.admit("a", 500)]).toEqual([undefined, "too many a second"]);
+    expect(admit(held, "b", 0)).toBeUndefined();
+    expect([admit(held, "a", 500), admit(held, "a", 500)]).toEqual([undefined, "too many a second"]);
   });
 
-  test("Shares.admit() remembers the rate of an address whose connections have gone", () => {
+  test("Shares.refusal() counts nothing", () => {
+    const held = shares({ connections: 2, acceptsPerSecond: 2 });
+    held.enter("a", 0);
+    for (let i = 0; i < 10; i++) expect(held.refusal("a", 0)).toBeUndefined();
+    held.enter("a", 0);
+    expect(held.refusal("a", 0)).toBe("too many connections");
+  });
+
+  test("Shares.refusal() remembers the rate of an address whose connections have gone", () => {
     const held = shares({ acceptsPerSecond: 1 });
-    expect(held.admit("a", 0)).toBeUndefined();
+    expect(admit(held, "a", 0)).toBeUndefined();
     held.release("a", 0);
-    expect(held.admit("a", 999)).toBe("too many a second");
-    expect(held.admit("a", 1_000)).toBeUndefined();
+    expect(admit(held, "a", 999)).toBe("too many a second");
+    expect(admit(held, "a", 1_000)).toBeUndefined();
   });
 
-  test("Shares.admit() that refuses for the number of connections costs nothing of the rate", () => {
+  test("Shares.refusal() for the number of connections costs nothing of the rate", () => {
     const held = shares({ connections: 1, acceptsPerSecond: 2 });
-    expect(held.admit("a", 0)).toBeUndefined();
-    for (let i = 0; i < 10; i++) expect(held.admit("a", 0)).toBe("too many connections");
+    expect(admit(held, "a", 0)).toBeUndefined();
+    for (let i = 0; i < 10; i++) expect(admit(held, "a", 0)).toBe("too many connections");
     held.release("a", 0);
-    expect(held.admit("a", 0)).toBeUndefined();
+    expect(admit(held, "a", 0)).toBeUndefined();
   });
 
-  test("Shares.admit() that refuses for the rate counts no connection", () => {
+  test("Shares.refusal() for the rate counts no connection", () => {
     const held = shares({ connections: 1, acceptsPerSecond: 1 });
-    expect(held.admit("a", 0)).toBeUndefined();
+    expect(admit(held, "a", 0)).toBeUndefined();
     held.release("a", 0);
-    expect(held.admit("a", 0)).toBe("too many a second");
-    expect(held.admit("a", 1_000)).toBeUndefined();
+    expect(admit(held, "a", 0)).toBe("too many a second");
+    expect(admit(held, "a", 1_000)).toBeUndefined();
   });
 });
 
 describe("Shares.size", () => {
   test("Shares.size is 0 again once everybody has gone and no rate needs remembering", () => {
     const held = shares({ connections: 3, acceptsPerSecond: 10 });
-    for (let i = 0; i < 100; i++) held.admit(`${i % 50}`, 0);
+    for (let i = 0; i < 100; i++) admit(held, `${i % 50}`, 0);
     expect(held.size).toBe(50);
     for (let i = 0; i < 100; i++) held.release(`${i % 50}`, 10_000);
     expect(held.size).toBe(0);
@@ -111,35 +126,33 @@ describe("Shares.size", () => {
     const held = shares({ acceptsPerSecond: 1 });
     let [largest, refused] = [0, 0];
     for (let i = 0; i < 100_000; i++) {
-      if (held.admit(`${i}`, 0) !== undefined) refused++;
+      if (admit(held, `${i}`, 0) !== undefined) refused++;
       held.release(`${i}`, 0);
       largest = Math.max(largest, held.size);
     }
     expect(refused).toBe(0);
     expect(largest).toBeLessThanOrEqual(REMEMBERED + 1);
-    expect(held.admit("99999", 0)).toBe("too many a second");
-    expect(held.admit("0", 0), "the one seen longest ago is forgotten").toBeUndefined();
+    expect(admit(held, "99999", 0)).toBe("too many a second");
+    expect(admit(held, "0", 0), "the one seen longest ago is forgotten").toBeUndefined();
   });
 
-  test("Shares.size is bounded however many addresses are refused", () => {
-    const held = shares({ connections: 0 });
-    let refused = 0;
-    for (let i = 0; i < 100_000; i++) if (held.admit(`${i}`, 0) === "too many connections") refused++;
-    expect(refused).toBe(100_000);
-    expect(held.size).toBeLessThanOrEqual(REMEMBERED);
+  test("Shares.size is 0 however many addresses ask and are refused elsewhere", () => {
+    const held = shares({ connections: 1, acceptsPerSecond: 1 });
+    for (let i = 0; i < 100_000; i++) held.refusal(`${i}`, 0);
+    expect(held.size).toBe(0);
   });
 
   test("Shares.size never forgets who has a connection, whoever comes and goes meanwhile", () => {
     const held = shares({ connections: 1, acceptsPerSecond: 1 });
     const BUSY = 1_000;
-    for (let i = 0; i < BUSY; i++) expect(held.admit(`busy ${i}`, 0)).toBeUndefined();
+    for (let i = 0; i < BUSY; i++) expect(admit(held, `busy ${i}`, 0)).toBeUndefined();
     for (let i = 0; i < 100_000; i++) {
-      held.admit(`${i}`, 0);
+      admit(held, `${i}`, 0);
       held.release(`${i}`, 0);
     }
     expect(held.size).toBeLessThanOrEqual(BUSY + REMEMBERED + 1);
-    for (let i = 0; i < BUSY; i++) expect(held.admit(`busy ${i}`, 0)).toBe("too many connections");
+    for (let i = 0; i < BUSY; i++) expect(admit(held, `busy ${i}`, 0)).toBe("too many connections");
     for (let i = 0; i < BUSY; i++) held.release(`busy ${i}`, 0);
-    expect(held.admit("busy 999", 1_000)).toBeUndefined();
+    expect(admit(held, "busy 999", 1_000)).toBeUndefined();
   });
 });

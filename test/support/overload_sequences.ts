@@ -20,6 +20,7 @@ export const worlds: fc.Arbitrary<WorldOptions> = fc.record({
   reserve: fc.integer({ min: 0, max: 3 }),
   slack: fc.constantFrom(0, 0, 2),
   maxConnections: fc.option(fc.integer({ min: 1, max: 5 }), { nil: undefined }),
+  acceptsPerSecond: fc.constantFrom(undefined, undefined, 2, 10),
   shedPerTurn: fc.integer({ min: 1, max: 6 }),
   shedPerSecond: fc.constantFrom(2, 20, 1000),
   reaps: fc.constantFrom(false, false, true),

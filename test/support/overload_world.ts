@@ -27,6 +27,7 @@ export interface WorldOptions {
   readonly reserve: number;
   readonly slack: number;
   readonly maxConnections: number | undefined;
+  readonly acceptsPerSecond: number | undefined;
   readonly shedPerTurn: number;
   readonly shedPerSecond: number;
   readonly reaps: boolean;
@@ -55,6 +56,8 @@ export type Step =
 
 /** Most turns in which time may stand still. */
 const TURNS_MAX = 2_000;
+/** What fractions of an accept may add up to. */
+const ROUNDING = 1e-3;
 /** Every pause, grace and episode is over by then, the budget of refusals apart. */
 const SETTLED_MS = 6_000;
 
@@ -120,6 +123,9 @@ export class World {
   #isStealing = false;
   #released = 0;
   #injected = 0;
+  /** What the rate of accepts still allows, by those that were served alone. */
+  #acceptsLeft: number;
+  #acceptsLeftAt: number;
 
   constructor(options: WorldOptions) {
     this.#options = options;
@@ -132,9 +138,9 @@ export class World {
     const own = kernel.descriptors.length + options.reserve + Math.sign(options.reserve);
     kernel.setrlimit(RLIMIT.nofile, { soft: own + options.headroom + options.slack + options.room, hard });
     const { policy, refuse, headroom, reserve, slack, shedPerTurn, shedPerSecond } = options;
-    const { trigger, maxConnections } = options;
+    const { trigger, maxConnections, acceptsPerSecond } = options;
     const shared = {
-      maxConnections,
+      ...{ maxConnections, acceptsPerSecond },
       overload: {
         ...{ policy, refuse, headroom, reserve, slack, shedPerTurn, shedPerSecond },
         reapIdle: options.reaps ? { minIdleMs: 0, perTurn: 2 } : undefined,
@@ -152,6 +158,7 @@ export class World {
             if (!this.#isDisturbed && clientFd >= this.#limit() - headroom) {
               this.fail(`descriptor ${clientFd} is in the headroom`);
             }
+            this.#countAccept();
             this.#served.push(new Served(this, clientFd));
           },
           overloaded: (event) => this.events.push(event),
@@ -168,7 +175,8 @@ export class World {
     }
     this.#soft = this.#limit();
     this.#base = kernel.descriptors.length;
-    this.#startedAt = kernel.now;
+    this.#startedAt = this.#acceptsLeftAt = kernel.now;
+    this.#acceptsLeft = acceptsPerSecond ?? Infinity;
     kernel.onBetween(({ name }) => {
       if (!this.#isStealing || name !== "close") return;
       this.#isStealing = false;
@@ -199,10 +207,13 @@ export class World {
     }
 
     for (const client of this.#clients) if (client.state === "accepted") client.close();
-    // Those who wait take the place of those who go: each release makes room for one, at once.
-    for (let rounds = 0; this.#served.length > 0; rounds++) {
+    // Those who wait take the place of those who go: each release makes room for one, at once. Only who is refused for a
+    // rate takes no place, and may have to wait for that.
+    const isRated = this.#options.acceptsPerSecond !== undefined;
+    for (let rounds = 0; this.#served.length > 0 || (isRated && this.#waiting() > 0); rounds++) {
       if (rounds > this.#clients.length) this.fail("clients come out of nowhere");
-      this.release(this.#served[0]!);
+      if (this.#served.length === 0) this.#pass(SETTLED_MS);
+      else this.release(this.#served[0]!);
       this.#turns();
     }
     if (this.#waiting() > 0) this.fail(`${this.#waiting()} clients are stranded though everybody has gone`);
@@ -303,15 +314,30 @@ export class World {
     for (let turns = 0; this.#turn(0); turns++) if (turns > TURNS_MAX) this.fail("the loop spins");
   }
 
-  /** One, in which each listener keeps to its budget of refusals. */
+  /** One, in which each listener keeps to its budget of refusals, and refuses for a rate only what is above it. */
   #turn(timeoutMs: number): boolean {
-    const before = this.acceptors.map(({ counters }) => refusedOneByOne(counters));
+    const before = this.acceptors.map(({ counters }) => ({ ...counters }));
     const hasWorked = this.loop.turn(timeoutMs);
     for (const [i, { counters }] of this.acceptors.entries()) {
-      const refused = refusedOneByOne(counters) - before[i]!;
+      const refused = refusedOneByOne(counters) - refusedOneByOne(before[i]!);
       if (refused > this.#options.shedPerTurn) this.fail(`${refused} were refused in a turn`);
+      const isRateSpent = this.#fillAccepts() < 1 + ROUNDING;
+      if (counters.rateLimited > before[i]!.rateLimited && !isRateSpent) this.fail("the rate has room");
     }
     return hasWorked;
+  }
+
+  #countAccept(): void {
+    if (this.#fillAccepts() < 1 - ROUNDING) this.fail("more were served than the rate allows");
+    this.#acceptsLeft--;
+  }
+
+  #fillAccepts(): number {
+    const { acceptsPerSecond = Infinity } = this.#options;
+    const { now } = this.kernel;
+    const filled = this.#acceptsLeft + (now - this.#acceptsLeftAt) * (acceptsPerSecond / 1000);
+    this.#acceptsLeftAt = now;
+    return this.#acceptsLeft = Math.min(acceptsPerSecond, filled);
   }
 
   #limit(): number {
@@ -416,8 +442,8 @@ export class World {
 }
 
 /** Those who were reset with the whole queue apart. */
-function refusedOneByOne({ refused, shedByReserve, shedBySlack }: Readonly<AcceptCounters>): number {
-  return refused + shedByReserve + shedBySlack;
+function refusedOneByOne({ refused, rateLimited, shedByReserve, shedBySlack }: Readonly<AcceptCounters>): number {
+  return refused + rateLimited + shedByReserve + shedBySlack;
 }
 
 /** Plays `steps` in a world of its own; throws where an invariant does not hold. */

@@ -64,6 +64,12 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
     replace: "if (fd > this.#mark - settling) return",
   },
   {
+    name: "who is refused in the end counts as accepted",
+    file: "src/admission.ts",
+    find: "return this.#accepts.available(now) >= 1 &&",
+    replace: "return this.#accepts.take(now) &&",
+  },
+  {
     name: "a reaped client's old number is kept open",
     file: "src/acceptor.ts",
     find: "if (fd >= 0) this.#sys.close(clientFd);",
