@@ -215,6 +215,7 @@ export class EventLoop {
     } finally {
       this.#isTurning = false;
     }
+    if (this.#hasWork()) this.#unpark(); // it was taken by hand, beside `run`
     if (this.#thrown.length === 0) return hasHappened;
     const [first, ...others] = this.#thrown.splice(0);
     for (const error of others) this.#logError(error); // one exception leaves at a time

@@ -515,6 +515,20 @@ describe("EventLoop.run(), parking", () => {
     expect([host.parker.parkedMs, runs]).toEqual([Infinity, 1]);
   });
 
+  test("what a turn by hand leaves to be done wakes a parked loop", async () => {
+    const { loop, host } = await parkedLoop();
+    let flushed = 0;
+    const flushing = { onFlush: () => void flushed++ };
+    loop.setTimer(30, () => loop.afterTurn({ onTurnEnd: () => loop.flushLater(flushing) }));
+    host.settle();
+    expect(host.parker.parkedMs).toBe(30);
+    host.clockMs += 30;
+    loop.turn(0);
+    expect([host.parker.parkedMs, flushed]).toEqual([undefined, 0]);
+    host.settle();
+    expect([host.parker.parkedMs, flushed]).toEqual([Infinity, 1]);
+  });
+
   test("setTimer() with a later deadline than the next one leaves a parked loop alone", async () => {
     const { loop, host } = await parkedLoop();
     loop.setTimer(10, () => {});
