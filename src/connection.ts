@@ -7,14 +7,22 @@ import { checkHandlers, type ConnectionHandlers, type ConnectionSettings, isProm
 import { type DeadlineName, Deadlines, type Expiring } from "./deadlines.ts";
 import type { IdleNode } from "./idle_list.ts";
 import { Interest, Readiness } from "./interest.ts";
-import { FINISH_CHECK_MS, FINISH_MS, READ_BUDGET_BYTES, TIMER_MAX_MS } from "./limits.ts";
+import { FINISH_CHECK_MS, FINISH_MS, NO_MEMORY_MS, READ_BUDGET_BYTES, TIMER_MAX_MS } from "./limits.ts";
 import type { Ending, EventLoop, Flushing } from "./loop.ts";
 import { integerOption, knownOptions } from "./options.ts";
 import { Outbox } from "./outbox.ts";
 import type { Source } from "./poller.ts";
 import type { Queued } from "./queue_budget.ts";
 import { SharedBytes } from "./shared_bytes.ts";
-import { isDelivered, localAddress, remoteAddress, resetOnClose, shutdownWrite, socketError } from "./socket.ts";
+import {
+  isDelivered,
+  isUnix,
+  localAddress,
+  remoteAddress,
+  resetOnClose,
+  shutdownWrite,
+  socketError,
+} from "./socket.ts";
 import { Throttle } from "./throttle.ts";
 import type { Timer } from "./timers.ts";
 import type { Token } from "./token.ts";
@@ -62,6 +70,10 @@ const FLUSH_DUE = 1 << 5;
 const GATHERED = 1 << 6;
 /** `write` has said false, and `drain` has not followed yet. */
 const DRAIN_DUE = 1 << 7;
+/** Whether it is a Unix socket is known. */
+const FAMILY_KNOWN = 1 << 8;
+/** It is a Unix socket. */
+const UNIX = 1 << 9;
 
 /** What few connections have, or for a short time only: made when it is first needed. */
 class Extras<T> {
@@ -76,6 +88,8 @@ class Extras<T> {
   /** Nobody is to read any more: the queue is flushed, then the connection closes. */
   finish: { readonly timeoutMs: number; readonly reason: CloseReason } | undefined = undefined;
   finishTimer: Timer | undefined = undefined;
+  /** While the kernel lacks memory for what is queued. */
+  retryTimer: Timer | undefined = undefined;
   local: Address | undefined = undefined;
   remote: Address | undefined = undefined;
   /** Of outboxes that it had before, and without one. */
@@ -227,6 +241,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
    * @returns Whether there is room for more. `false` at or over the high-water mark: wait for `drain`. Also `false`
    * after `end` or `close`, or if the peer is found gone: the bytes are dropped, and `close` tells.
    * @throws {TypeError} If `chunk` is none, or its buffer was transferred away.
+   * @throws {RangeError} If there is no memory to copy it to; the connection is aborted then.
    */
   write(chunk: Chunk): boolean {
     if (this.#flags & BUSY && this.#outbox === undefined && this.#state === "open" && this.#gather(chunk)) {
@@ -239,7 +254,11 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     }
     const bytes = this.#bytesOf(chunk);
     if (this.#state !== "open") return this.#drop(bytes.byteLength);
-    this.#needOutbox().write(bytes, chunk instanceof SharedBytes);
+    try {
+      this.#needOutbox().write(bytes, chunk instanceof SharedBytes);
+    } catch (error) {
+      throw this.#torn(error);
+    }
     return this.#written(bytesSent);
   }
 
@@ -253,7 +272,11 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     const byteLength = all.reduce((sum, bytes) => sum + bytes.byteLength, 0);
     if (this.#state !== "open") return this.#drop(byteLength);
     const { bytesSent } = this;
-    this.#needOutbox().writev(all, byteLength);
+    try {
+      this.#needOutbox().writev(all, byteLength);
+    } catch (error) {
+      throw this.#torn(error);
+    }
     return this.#written(bytesSent);
   }
 
@@ -372,7 +395,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
   close(error?: unknown, reason: CloseReason = "close"): void {
     if (this.#state === "closed") {
       // There is nothing left to end; nor is it to be lost.
-      if (reason === "handler error") this.#settings.onError(error);
+      if (reason === "handler error") this.#report(error);
       return;
     }
     this.#offerLast();
@@ -419,19 +442,18 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
 
   /** For the loop. */
   onTurnEnd(): void {
-    const { onError } = this.#settings;
     const { error, reason } = this.#needExtras();
     const handlers = this.#handlers;
     if (handlers.close === undefined) {
-      if (reason === "handler error") onError(error); // else nobody would hear of it
+      if (reason === "handler error") this.#report(error); // else nobody would hear of it
       return;
     }
     // There is nothing left to end: what fails here goes to `onError`.
     try {
       const result: unknown = handlers.close(this, error, reason);
-      if (isPromise(result)) result.then(undefined, onError);
+      if (isPromise(result)) result.then(undefined, (error) => this.#report(error));
     } catch (error) {
-      onError(error);
+      this.#report(error);
     }
   }
 
@@ -445,8 +467,8 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
   }
 
   /** For its deadlines. Who has sent something in time does not pay for our being late to read it. */
-  onDeadline(name: DeadlineName): boolean {
-    if (READ_DEADLINES.includes(name) && this.#isReading() && this.#hasInput()) {
+  onDeadline(name: DeadlineName, isPatient: boolean): boolean {
+    if (isPatient && READ_DEADLINES.includes(name) && this.#isReading() && this.#hasInput()) {
       this.#postRead();
       return false;
     }
@@ -529,6 +551,12 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     return bytes;
   }
 
+  /** There is no memory to queue all that was written: nothing may follow the part that the peer gets. @returns `error`. */
+  #torn(error: unknown): unknown {
+    this.abort(error);
+    return error;
+  }
+
   #drop(byteLength: number): false {
     if (byteLength > 0) this.#needExtras().bytesDropped += byteLength;
     return false;
@@ -605,19 +633,30 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
   /** The kernel may have been offered bytes by the outbox, when `sentBefore` were sent. Calls no handler. */
   #offered(sentBefore: number): void {
     if (this.#outbox === undefined) return;
-    const { errno, isBlocked, queuedBytes } = this.#outbox;
+    const { errno, isBlocked, lacksMemory, queuedBytes } = this.#outbox;
     if (errno !== 0) return this.#sendFailed(errno);
     if (this.bytesSent > sentBefore) {
       const nowMs = this.#touch();
       this.#extras?.deadlines?.sent(nowMs);
       if (queuedBytes <= this.#settings.lowWaterBytes) this.#extras?.deadlines?.over(nowMs, false);
     }
-    if (isBlocked !== ((this.#interest & Interest.writable) !== 0)) {
-      this.#extras?.deadlines?.blocked(this.#nowMs, isBlocked);
+    this.#extras?.deadlines?.blocked(this.#nowMs, isBlocked);
+    const waitsForRoom = isBlocked && !lacksMemory;
+    if (waitsForRoom !== ((this.#interest & Interest.writable) !== 0)) {
       this.#setInterest(this.#interest ^ Interest.writable);
     }
+    if (lacksMemory) this.#retryLater();
     this.#count();
     if (this.#outbox?.isIdle) this.#giveOutbox();
+  }
+
+  /** The kernel lacks memory. */
+  #retryLater(): void {
+    this.#needExtras().retryTimer ??= this.#loop.setTimer(NO_MEMORY_MS, () => {
+      this.#extras!.retryTimer = undefined;
+      this.#outbox?.unblock();
+      this.#flush();
+    });
   }
 
   /** Has the loop count what is held back now, and cut off somebody, maybe us, if that is too much. */
@@ -737,7 +776,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
         this.#noteReceived(received);
         if (!this.#deliver(this.#loop.received.first(received))) return;
         const isShort = received < room.byteLength;
-        if (isShort && !isMore) return; // the kernel had no more: epoll(7), questions, 9
+        if (isShort && !isMore && !this.#hasBarriers()) return; // the kernel had no more: epoll(7), questions, 9
         budget -= received;
       } else if (received === 0) {
         return this.#readEnd();
@@ -749,6 +788,16 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     }
     // The budget is spent, and an edge does not come again.
     if (this.#settings.triggerBits !== 0) this.#postRead();
+  }
+
+  /**
+   * Whether a short read may leave bytes behind that no edge tells of: on Unix sockets a message that carries descriptors
+   * ends a read. unix(7): ancillary data forms a barrier.
+   */
+  #hasBarriers(): boolean {
+    if (this.#settings.triggerBits === 0) return false;
+    if ((this.#flags & FAMILY_KNOWN) === 0) this.#flags |= FAMILY_KNOWN | (isUnix(this.#fd, this.#loop.sys) ? UNIX : 0);
+    return (this.#flags & UNIX) !== 0;
   }
 
   #noteReceived(received: number): void {
@@ -898,6 +947,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     extras.intake?.close();
     extras.deadlines?.close();
     extras.finishTimer?.cancel();
+    extras.retryTimer?.cancel();
     if (this.#flags & GATHERED) this.#needOutbox(); // to be dropped with what is queued
     this.#giveOutbox();
     this.#settings.idle?.remove(this);
@@ -961,6 +1011,15 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
   #watchPromise(promise: PromiseLike<unknown>): void {
     this.#loop.promised();
     promise.then(undefined, (error: unknown) => this.close(error, "handler error"));
+  }
+
+  /** To `onError`. What that throws must not be taken for a failure of whoever called. */
+  #report(error: unknown): void {
+    try {
+      this.#settings.onError(error);
+    } catch (thrown) {
+      this.#loop.report(thrown);
+    }
   }
 
   #advance(next: ConnectionState): void {

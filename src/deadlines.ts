@@ -1,3 +1,4 @@
+import { TIMER_MAX_MS } from "./limits.ts";
 import type { EventLoop } from "./loop.ts";
 import type { TimerNode } from "./timers.ts";
 
@@ -23,10 +24,10 @@ export interface Expiring {
   /** When bytes were received, or taken by the kernel, last. */
   readonly busyAtMs: number;
   /**
-   * A deadline has passed. Called as a timer of the loop, and again in the next turn if it returns false: it is not to be
-   * over yet.
+   * A deadline has passed. Called as a timer of the loop, and again in the next turn if it returns false, as it may where
+   * it is to be `patient`: it is not to be over yet.
    */
-  onDeadline(name: DeadlineName): boolean;
+  onDeadline(name: DeadlineName, isPatient: boolean): boolean;
 }
 
 /** The clock of that deadline does not run. */
@@ -54,6 +55,8 @@ export class Deadlines implements TimerNode {
   #overMs = STOPPED;
   /** Since when nobody reads: that no message is completed is not the peer's doing then. */
   #heldMs = STOPPED;
+  /** When the deadline of this message was put off first. */
+  #putOffMs = STOPPED;
   #isClosed = false;
 
   /** `owner` has just begun. */
@@ -84,6 +87,7 @@ export class Deadlines implements TimerNode {
 
   /** The kernel takes no more, or has taken everything. */
   blocked(nowMs: number, isBlocked: boolean): void {
+    if (isBlocked === (this.#blockedMs !== STOPPED)) return;
     this.#blockedMs = isBlocked ? nowMs : STOPPED;
     if (isBlocked) this.#sooner(nowMs, this.#settings.writeTimeoutMs);
   }
@@ -103,7 +107,11 @@ export class Deadlines implements TimerNode {
     const heldForMs = nowMs - this.#heldMs;
     this.#heldMs = isReading ? STOPPED : nowMs;
     if (!isReading) return;
-    if (this.#messageMs !== STOPPED) this.#begin(this.#messageMs + heldForMs);
+    if (this.#messageMs !== STOPPED) {
+      this.#messageMs += heldForMs;
+      if (this.#putOffMs !== STOPPED) this.#putOffMs += heldForMs;
+      this.#sooner(this.#messageMs, this.#settings.readTimeoutMs);
+    }
     if (this.#handshakeMs === STOPPED) return;
     this.#handshakeMs += heldForMs;
     this.#sooner(this.#handshakeMs, this.#settings.handshakeTimeoutMs);
@@ -118,12 +126,20 @@ export class Deadlines implements TimerNode {
   /** For the timers: looks what is due. */
   onDue(): void {
     const [name, at] = this.#next();
-    if (at <= this.#loop.now && this.#owner.onDeadline(name)) return;
+    const { now } = this.#loop;
+    if (at <= now) {
+      // A message that never ends always has more to be read: it is put off once more its time, and no longer.
+      const isMessage = name === "readTimeoutMs";
+      const isPatient = !isMessage || this.#putOffMs === STOPPED || now < this.#putOffMs + this.#settings.readTimeoutMs;
+      if (this.#owner.onDeadline(name, isPatient)) return;
+      if (isMessage && this.#putOffMs === STOPPED) this.#putOffMs = Math.ceil(now);
+    }
     this.#schedule();
   }
 
   #begin(messageMs: number): void {
     this.#messageMs = messageMs;
+    this.#putOffMs = STOPPED;
     this.#sooner(messageMs, this.#settings.readTimeoutMs);
   }
 
@@ -138,7 +154,8 @@ export class Deadlines implements TimerNode {
   #schedule(): void {
     this.#loop.unschedule(this);
     const [, at] = this.#next();
-    if (at !== Infinity) this.#loop.schedule(this, Math.max(0, at - this.#loop.now));
+    // Rounded up, it may lie a fraction beyond the longest timer; whoever is early looks again.
+    if (at !== Infinity) this.#loop.schedule(this, Math.min(TIMER_MAX_MS, Math.max(0, at - this.#loop.now)));
   }
 
   #next(): [name: DeadlineName, at: number] {

@@ -125,6 +125,9 @@ export const FINISH_CHECK_MS: number = 5;
 /** Shortest wait of a connection that has used up its rate. */
 export const THROTTLE_MS: number = 10;
 
+/** How long a connection waits that the kernel has no memory to send for: nothing tells when there is some. */
+export const NO_MEMORY_MS: number = 10;
+
 /** Smallest buffer of a framer, and the largest that it keeps while it holds nothing: each connection has one. */
 export const FRAMER_MIN_BYTES: number = 256;
 /** See {@linkcode FRAMER_MIN_BYTES}. */

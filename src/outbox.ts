@@ -20,6 +20,7 @@ export class Outbox {
   #throttle: Throttle | undefined;
   #corks = 0;
   #isBlocked = false;
+  #lacksMemory = false;
   #errno = 0;
   #bytesSent = 0;
   #bytesDropped = 0;
@@ -68,6 +69,11 @@ export class Outbox {
     return this.#isBlocked;
   }
 
+  /** Whether it is blocked because the kernel lacks memory, and not room: nothing tells when to `unblock`. */
+  get lacksMemory(): boolean {
+    return this.#isBlocked && this.#lacksMemory;
+  }
+
   /** Whether bytes are held back: by the kernel, by a cork, or by the rate. */
   get isHeld(): boolean {
     return this.#isBlocked || this.#corks > 0 || this.#throttle?.isWaiting === true;
@@ -96,7 +102,7 @@ export class Outbox {
       this.#errno = -sent;
       return;
     }
-    this.#isBlocked = sent === 0 || !this.#isEdge; // as in `offer`
+    this.#note(sent, sent === 0 || !this.#isEdge); // as in `offer`
     this.#queue.consume(sent);
     this.#bytesSent += sent;
   }
@@ -148,7 +154,7 @@ export class Outbox {
       if (sent < 0) return; // refused, or held to its rate
       budget -= sent;
       // The kernel is full. Under edge triggering only EAGAIN proves it, and that an edge will come.
-      this.#isBlocked = sent === 0 || (sent < this.#sender.offeredBytes && !this.#isEdge);
+      this.#note(sent, sent === 0 || (sent < this.#sender.offeredBytes && !this.#isEdge));
     }
   }
 
@@ -165,6 +171,12 @@ export class Outbox {
     this.#corks = 0;
     this.#isBlocked = false;
     this.#throttle?.close();
+  }
+
+  /** The kernel took `sent` bytes of the last offer. */
+  #note(sent: number, isBlocked: boolean): void {
+    this.#isBlocked = isBlocked;
+    this.#lacksMemory = sent === 0 && this.#sender.lacksMemory;
   }
 
   #mayOffer(): boolean {
@@ -195,7 +207,7 @@ export class Outbox {
       this.#bytesDropped += byteLength;
       return;
     }
-    this.#isBlocked = sent < byteLength;
+    this.#note(sent, sent < byteLength);
     this.#bytesSent += sent;
     this.#push(bytes, sent, areShared);
   }
@@ -209,7 +221,7 @@ export class Outbox {
       for (const bytes of chunks) this.#bytesDropped += bytes.byteLength;
       return;
     }
-    this.#isBlocked = sent < this.#sender.offeredBytes;
+    this.#note(sent, sent < this.#sender.offeredBytes);
     this.#bytesSent += sent;
     this.#queue.consume(Math.min(sent, queuedBytes));
     let skip = Math.max(0, sent - queuedBytes);

@@ -21,6 +21,7 @@ export class Sender {
   readonly outboxes: Outbox[] = [];
   readonly #message: MessageHeader = new MessageHeader(new IoVector(VECTOR_PIECES));
   #offeredBytes = 0;
+  #lacksMemory = false;
   /** Of what is in the vector now. */
   #vectorBytes = 0;
 
@@ -32,6 +33,11 @@ export class Sender {
   /** What the kernel was offered by the last call; that it took less means that it is full. */
   get offeredBytes(): number {
     return this.#offeredBytes;
+  }
+
+  /** Whether the last 0 was for lack of memory: the socket shows room all the time, so nothing tells when there is some. */
+  get lacksMemory(): boolean {
+    return this.#lacksMemory;
   }
 
   /** Offers the oldest bytes of a queue that has some, at most `maxBytes`. */
@@ -99,12 +105,7 @@ export class Sender {
       assert(sent <= this.#offeredBytes, "the kernel takes at most what it was offered");
       return sent;
     }
-    switch (-sent) {
-      case ERRNO.EAGAIN[0]:
-      case ERRNO.ENOBUFS[0]: // no memory for it now: waited for like room
-      case ERRNO.ENOMEM[0]:
-        return 0;
-    }
-    return sent;
+    this.#lacksMemory = sent === -ERRNO.ENOBUFS[0] || sent === -ERRNO.ENOMEM[0];
+    return this.#lacksMemory || sent === -ERRNO.EAGAIN[0] ? 0 : sent;
   }
 }

@@ -90,6 +90,12 @@ export function isListening(fd: number, action: string, sys: Syscalls = realSysc
   return decodeInt(value) === 1;
 }
 
+/** Whether `fd` is a Unix socket: SO_DOMAIN, socket(7). */
+export function isUnix(fd: number, sys: Syscalls): boolean {
+  const value = encodeInt(0);
+  return sys.getsockopt(fd, SOL.socket, SO.domain, value) > 0 && decodeInt(value) === AF.unix;
+}
+
 /** The address that `fd` is bound to. */
 export function localAddress(fd: number, sys: Syscalls = realSyscalls): Address {
   const sockaddr = new Uint8Array(new ArrayBuffer(SOCKADDR_MAX_BYTES));

@@ -110,7 +110,6 @@ export class WriteQueue {
   push(bytes: Uint8Array, from: number = 0): void {
     let at = from;
     const { byteLength } = bytes;
-    this.#queuedBytes += byteLength - from;
     const tail = this.#tail;
     if (tail !== undefined && tail.isBlock) {
       const room = Math.min(QUEUE_BLOCK_BYTES - tail.end, byteLength - at);
@@ -118,6 +117,7 @@ export class WriteQueue {
         tail.bytes.set(at === 0 && room === byteLength ? bytes : bytes.subarray(at, at + room), tail.end);
         tail.end += room;
         at += room;
+        this.#queuedBytes += room;
       }
     }
     const left = byteLength - at;
@@ -125,11 +125,13 @@ export class WriteQueue {
     if (left > QUEUE_BLOCK_BYTES) {
       const copy = new Uint8Array(new ArrayBuffer(left));
       copy.set(bytes.subarray(at));
+      this.#queuedBytes += left;
       return this.#append(this.#pool.takePiece(copy, 0));
     }
     const block = this.#pool.takeBlock();
     block.bytes.set(at === 0 ? bytes : bytes.subarray(at));
     block.end = left;
+    this.#queuedBytes += left;
     this.#append(block);
   }
 

@@ -1,19 +1,27 @@
 import { Buffer } from "node:buffer";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { ERRNO } from "../ffi/errno.ts";
-import { MSG, SHUT, SO, SOL } from "../ffi/constants.ts";
+import { MSG, O, SHUT, SO, SOL } from "../ffi/constants.ts";
 import { encodeInt } from "../ffi/layout.ts";
-import { realSyscalls, recv, send, setsockopt, shutdown } from "../ffi/syscalls.ts";
+import { open, realSyscalls, recv, send, sendmsg, setsockopt, shutdown } from "../ffi/syscalls.ts";
 import { Connection } from "../src/connection.ts";
 import { resolveConnection } from "../src/connection_options.ts";
 import { READ_BUDGET_BYTES, RECEIVE_BUFFER_BYTES } from "../src/limits.ts";
 import { EventLoop } from "../src/loop.ts";
-import { closeNow, disown, expectNoLeak, openDescriptors } from "./support/descriptors.ts";
+import { closeNow, disown, expectNoLeak, openDescriptors, own } from "./support/descriptors.ts";
 import { block, readAtPeer, receiveAll, rig, turnUntil, turnUntilQuiet } from "./support/loops.ts";
 import { expectPattern, pattern } from "./support/patterns.ts";
-import { bytes, ready, reset, socketPair, tcpPair } from "./support/sockets.ts";
+import { bytes, messageWith, ready, reset, socketPair, tcpPair } from "./support/sockets.ts";
 
 expectNoLeak();
+
+/** Of a process that has little memory left. */
+class SmallArrayBuffer extends ArrayBuffer {
+  constructor(byteLength: number) {
+    if (byteLength > 1024 * 1024) throw new RangeError("Array buffer allocation failed");
+    super(byteLength);
+  }
+}
 
 describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger) => {
   test("delivers what the peer sends, and nothing twice", () =>
@@ -92,6 +100,57 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered,", (trigger)
       r.loop.turn(0);
       expect(r.connection.queuedBytes).toBe(5);
       expect(readAtPeer(r, 5)).toEqual(new Uint8Array(bytes("later")));
+    });
+  });
+
+  test.each(["ENOBUFS", "ENOMEM"] as const)(
+    "a kernel without memory (%s) is asked again after a while only",
+    (name) => {
+      let isRefused = true;
+      let calls = 0;
+      const send: typeof realSyscalls.send = (...call) => {
+        calls++;
+        return isRefused ? -ERRNO[name][0] : realSyscalls.send(...call);
+      };
+      return rig({ trigger, sys: { send } }, {}, (r) => {
+        r.connection.write("later");
+        for (let i = 0; i < 100; i++) r.loop.turn(1);
+        expect(r.connection.queuedBytes).toBe(5);
+        expect(calls).toBeGreaterThan(1);
+        expect(calls).toBeLessThan(50); // and not in each turn
+        isRefused = false;
+        expect(readAtPeer(r, 5)).toEqual(new Uint8Array(bytes("later")));
+      });
+    },
+  );
+
+  test("bytes behind a message that carries a descriptor are read", () =>
+    rig({ trigger, over: "unix" }, {}, ({ loop, peer, connection }) => {
+      const passed = own(open("/dev/null", O.rdonly | O.cloexec));
+      for (const word of ["A", "C"]) {
+        expect(sendmsg(peer, messageWith(word, passed))).toBe(1);
+        send(peer, bytes("x"));
+      }
+      for (let i = 0; i < 100 && connection.bytesReceived < 4; i++) loop.turn(0);
+      expect(connection.bytesReceived).toBe(4);
+    }));
+
+  test("a chunk that there is no memory for aborts: what follows must not look like the rest of it", () => {
+    const chunk = pattern(32 * 1024 * 1024); // more than fits
+    return rig({ trigger }, {}, (r) => {
+      vi.stubGlobal("ArrayBuffer", SmallArrayBuffer);
+      try {
+        expect(() => r.connection.write(chunk)).toThrow("allocation failed");
+      } finally {
+        vi.unstubAllGlobals();
+      }
+      expect(r.connection.state).toBe("closed");
+      expect(r.connection.write("next")).toBe(false);
+      r.loop.turn(0);
+      expect(r.log.at(-1)).toBe("close Array buffer allocation failed");
+      expect(r.reasons).toEqual(["abort"]);
+      while (recv(r.peer, bytes(1024 * 1024), 0) > 0);
+      expect(recv(r.peer, bytes(1), 0)).toBe(0);
     });
   });
 

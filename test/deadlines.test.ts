@@ -129,3 +129,31 @@ test("timeouts of reading are over with the peer's stream", () =>
     turnUntil(loop, () => ends.length > 0, "the end");
     expect(ends).toEqual(["end"]);
   }));
+
+test("the longest timeout there is may begin at any fraction of a millisecond", () =>
+  scene(({ host, connect, passMs, ends }) => {
+    host.clockMs += 0.25;
+    connect({ idleTimeoutMs: 2 ** 31 - 1, handshakeTimeoutMs: 2 ** 31 - 1 }, {});
+    passMs(2 ** 31 - 2);
+    expect(ends).toEqual([]);
+    passMs(2);
+    expect(ends).toEqual(["timeout"]);
+  }));
+
+// It is late to read, so the peer does not pay for it; but that would never end.
+test.each(["level", "edge"] as const)(
+  "readTimeoutMs ends a message that comes faster than it is read, after once more that time: %s-triggered",
+  (trigger) =>
+    scene(({ loop, host, connect, ends }) => {
+      const { connection, peer } = connect({ trigger, readTimeoutMs: 100 }, {
+        data() {
+          host.clockMs += 60;
+          send(peer, bytes("and more"));
+        },
+      }, tcpPair());
+      send(peer, bytes("a message that has no end"));
+      for (let i = 0; i < 100 && ends.length === 0; i++) loop.turn(0);
+      expect(ends).toEqual(["timeout"]);
+      expect(connection.bytesReceived).toBeGreaterThan(bytes("a message that has no endand more").length);
+    }),
+);

@@ -29,8 +29,11 @@ import { newPath } from "./support/folders.ts";
 import {
   addressOf,
   bytes,
+  CMSGHDR_BYTES,
   connectTo,
+  messageWith,
   ready,
+  SCM_RIGHTS,
   socketPair,
   tcpListener,
   tcpPair,
@@ -300,25 +303,11 @@ describe("IoVector", () => {
 });
 
 describe("MessageHeader", () => {
-  const CMSGHDR_BYTES = 16; // size_t cmsg_len; int cmsg_level; int cmsg_type
-  const SCM_RIGHTS = 1;
-
   function messageOf(chunk: Uint8Array, nameBytes: number = 0, controlBytes: number = 0): MessageHeader {
     const vector = new IoVector(1);
     vector.push(chunk);
     const message = new MessageHeader(vector, nameBytes, controlBytes);
     message.prepare();
-    return message;
-  }
-
-  /** A message of one byte that carries `fd`. */
-  function messageWith(fd: number): MessageHeader {
-    const message = messageOf(bytes("x"), 0, 24);
-    const view = new DataView(message.control.buffer);
-    view.setBigUint64(0, BigInt(CMSGHDR_BYTES + 4), true);
-    view.setInt32(8, SOL.socket, true);
-    view.setInt32(12, SCM_RIGHTS, true);
-    view.setInt32(CMSGHDR_BYTES, fd, true);
     return message;
   }
 
@@ -358,7 +347,7 @@ describe("MessageHeader", () => {
   test("MessageHeader carries a descriptor in its control data", () => {
     const [a, b] = socketPair();
     const passed = own(sys.eventfd(7, EFD.cloexec));
-    expect(sys.sendmsg(a, messageWith(passed))).toBe(1);
+    expect(sys.sendmsg(a, messageWith("x", passed))).toBe(1);
     const message = messageOf(bytes(8), 0, 24);
     expect(sys.recvmsg(b, message, MSG.cmsgCloexec)).toBe(1);
     expect(message.flags & MSG.ctrunc).toBe(0);
@@ -374,7 +363,7 @@ describe("MessageHeader", () => {
 
   test("MessageHeader has MSG_CTRUNC set where there is no room for a descriptor, and none arrives", () => {
     const [a, b] = socketPair();
-    expect(sys.sendmsg(a, messageWith(own(sys.eventfd(0, EFD.cloexec))))).toBe(1);
+    expect(sys.sendmsg(a, messageWith("x", own(sys.eventfd(0, EFD.cloexec))))).toBe(1);
     const message = messageOf(bytes(8));
     expect(sys.recvmsg(b, message)).toBe(1);
     expect(message.flags & MSG.ctrunc).toBe(MSG.ctrunc);

@@ -282,6 +282,44 @@ describe("Server", () => {
     await client.over;
   });
 
+  test("what onError throws while a client is taken in ends the server, and releases the client once", async () => {
+    const released: number[] = [];
+    let taken = -1;
+    const sys = {
+      ...realSyscalls,
+      accept4: (...call: Parameters<typeof realSyscalls.accept4>) => {
+        const fd = realSyscalls.accept4(...call);
+        if (fd >= 0) taken = fd;
+        return fd;
+      },
+      close: (fd: number) => {
+        if (fd === taken) released.push(fd);
+        return realSyscalls.close(fd);
+      },
+    };
+    const loop = new EventLoop({ onError: () => {} }, sys);
+    const running = loop.run();
+    const server = serve({
+      loop,
+      open(connection) {
+        connection.close();
+        throw new Error("mine");
+      },
+      onError(error) {
+        throw error;
+      },
+    });
+    const client = new Client(server);
+    await client.over;
+    await until(() => server.connections.size === 0, "the end of the client");
+    expect(released).toEqual([taken]);
+    expect(server.counters).toMatchObject({ accepted: 1, setupFailed: 0 });
+    await server.stop();
+    loop.stop();
+    await running;
+    await loop.close();
+  });
+
   test("a loop that somebody stops ends the server: every close is told, and stop() settles", async () => {
     const closed: unknown[] = [];
     const server = serve({ ...ECHO, close: (_, error, reason) => void closed.push([error, reason]) });

@@ -322,6 +322,10 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
     edit: { file: "src/connection.ts", find: "      this.#outbox.unblock();\n", replace: "" },
   },
   {
+    name: "a kernel that lacked memory is not asked again",
+    edit: { file: "src/connection.ts", find: "      this.#outbox?.unblock();\n", replace: "" },
+  },
+  {
     name: "reading goes on within its budget after pause",
     edit: {
       file: "src/connection.ts",
@@ -355,6 +359,10 @@ export const CONNECTION_BUGS: readonly ConnectionBug[] = [
   },
   {
     name: "an end that comes with the last bytes is not read",
-    edit: { file: "src/connection.ts", find: "if (isShort && !isMore) return;", replace: "if (isShort) return;" },
+    edit: {
+      file: "src/connection.ts",
+      find: "if (isShort && !isMore && !this.#hasBarriers()) return;",
+      replace: "if (isShort) return;",
+    },
   },
 ];

@@ -11,7 +11,7 @@ import { realSyscalls, type Syscalls } from "../../ffi/syscalls.ts";
 import { type CloseReason, ConnectionError } from "../../src/close_reason.ts";
 import { type Chunk, Connection } from "../../src/connection.ts";
 import { type ConnectionHandlers, type ConnectionOptions, resolveConnection } from "../../src/connection_options.ts";
-import { FINISH_CHECK_MS, READ_BUDGET_BYTES, REARM_INTERVAL_MS } from "../../src/limits.ts";
+import { FINISH_CHECK_MS, NO_MEMORY_MS, READ_BUDGET_BYTES, REARM_INTERVAL_MS } from "../../src/limits.ts";
 import { EventLoop } from "../../src/loop.ts";
 import { SharedBytes } from "../../src/shared_bytes.ts";
 import { type Cut, type WatchedCalls, watchedCalls } from "./connection_calls.ts";
@@ -330,6 +330,7 @@ class ConnectionEnd extends End implements WatchedCalls {
   #queuedAtLast = 0;
   /** Whether the queues of the loop held too much then. */
   #wasOver = false;
+  #lacksMemory = false;
   #sends = 0;
   #receives = 0;
   #datas = 0;
@@ -372,6 +373,11 @@ class ConnectionEnd extends End implements WatchedCalls {
     );
     this.connection = new Connection(loop, fd, settings);
     sabotage.connection?.(this.connection);
+  }
+
+  /** Whether its last send was refused for lack of memory. */
+  get lacksMemory(): boolean {
+    return this.#lacksMemory;
   }
 
   get isThrottled(): boolean {
@@ -556,11 +562,12 @@ class ConnectionEnd extends End implements WatchedCalls {
   nextCut(call: "send" | "recv"): Cut {
     const { sends, receives } = this.#script;
     const cut = (call === "send" ? sends[this.#sends++] : receives[this.#receives++]) ?? "whole";
+    if (call === "send") this.#lacksMemory = cut === "ENOBUFS";
     // A socket whose peer has gone refuses for good.
     if (cut === "whole" || (this.other.isReleased && cut !== "EINTR")) return "whole";
     this.world.progress++;
     // Where edges are waited for, a kernel that is full or empty would report the next one.
-    if (cut !== "EINTR" && (call === "recv" || typeof cut === "string")) this.world.isUnfair = true;
+    if (cut !== "EINTR" && (call === "recv" || cut === "EAGAIN")) this.world.isUnfair = true;
     this.note(call, "is cut to", cut);
     return cut;
   }
@@ -923,12 +930,13 @@ export class World {
   }
 
   /**
-   * How much time has to pass before anything can happen: until sources are armed anew, a rate lets bytes pass, or a
-   * finish is looked at.
+   * How much time has to pass before anything can happen: until sources are armed anew, a rate lets bytes pass, the kernel
+   * is asked for memory again, or a finish is looked at.
    */
   #clockStepMs(): number {
     if (this.isUnfair && this.program.trigger === "edge") return REARM_INTERVAL_MS;
     if (this.#connections.some(({ isThrottled }) => isThrottled)) return THROTTLED_STEP_MS;
+    if (this.#connections.some(({ lacksMemory }) => lacksMemory)) return NO_MEMORY_MS;
     return this.#connections.some(({ isFinishing }) => isFinishing) ? FINISH_CHECK_MS : 0;
   }
 

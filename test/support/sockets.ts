@@ -5,6 +5,8 @@ import {
   decodeSockaddr,
   encodeLinger,
   encodeSockaddr,
+  IoVector,
+  MessageHeader,
   PollSet,
   SOCKADDR_MAX_BYTES,
   type SockaddrFields,
@@ -101,4 +103,23 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer>
     at += part.byteLength;
   }
   return all;
+}
+
+/** `size_t cmsg_len; int cmsg_level; int cmsg_type`: cmsg(3). */
+export const CMSGHDR_BYTES = 16;
+/** unix(7). */
+export const SCM_RIGHTS = 1;
+
+/** A message of `word` that carries `fd`. */
+export function messageWith(word: string, fd: number): MessageHeader {
+  const vector = new IoVector(1);
+  vector.push(bytes(word));
+  const message = new MessageHeader(vector, 0, 24);
+  message.prepare();
+  const view = new DataView(message.control.buffer);
+  view.setBigUint64(0, BigInt(CMSGHDR_BYTES + 4), true);
+  view.setInt32(8, SOL.socket, true);
+  view.setInt32(12, SCM_RIGHTS, true);
+  view.setInt32(CMSGHDR_BYTES, fd, true);
+  return message;
 }
