@@ -1,6 +1,6 @@
 import { type Backend, type CType, type Functions, LIBC_NAME, type SymbolTable } from "./backend.ts";
 import type { Host, Parker, ParkerOptions } from "./host_types.ts";
-import { BaseParker, POLL_RETRY_MS, ThreadParker, type Threads, type Timers } from "./parker.ts";
+import { BaseParker, POLL_RETRY_MS, ThreadParker, type Threads, type Timer, type Timers } from "./parker.ts";
 import { PollRing } from "./poll_ring.ts";
 import { type Dns, lookUp } from "./resolver.ts";
 import { web } from "./web.ts";
@@ -86,11 +86,15 @@ interface BunSocket {
   terminate(): void;
 }
 
+/** How often a ring is asked whether its byte is lost, while it is waited for. */
+const CHECK_MS = 1_000;
+
 /** Has Bun's own loop watch for the byte of a {@linkcode PollRing}. One byte is under way at a time and serves every park. */
 class RingParker extends BaseParker {
   readonly ready: Promise<void>;
   readonly #ring: PollRing;
   #socket: BunSocket | undefined;
+  readonly #check: Timer;
   #isArmed = false;
   /** Settles the promise of `end`. */
   #onAnswer: (() => void) | undefined;
@@ -98,6 +102,10 @@ class RingParker extends BaseParker {
   constructor(options: ParkerOptions, timers: Timers, ring: PollRing) {
     super(options, timers);
     this.#ring = ring;
+    this.#check = timers.setInterval(() => {
+      if (this.#isArmed && this.#ring.takeFailure()) this.#answered();
+    }, CHECK_MS);
+    this.#check.unref();
     this.ready = this.#watchSocket();
   }
 
@@ -121,6 +129,7 @@ class RingParker extends BaseParker {
       await answered;
     }
     this.#socket?.terminate();
+    this.timers.clearInterval(this.#check); // before the ring's memory is gone
     this.#ring.close();
   }
 

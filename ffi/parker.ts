@@ -28,6 +28,8 @@ export interface Timer {
 export interface Timers {
   setTimeout(task: () => void, delayMs: number): Timer;
   clearTimeout(timer: Timer | undefined): void;
+  setInterval(task: () => void, delayMs: number): Timer;
+  clearInterval(timer: Timer): void;
   setImmediate(task: () => void): unknown;
 }
 

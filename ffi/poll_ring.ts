@@ -130,9 +130,15 @@ export class PollRing {
     // Requests that were not taken the last time are still queued.
     if (this.#queued === 0) Atomics.add(queues, at.tail, REQUESTS);
     this.#calls.ioUringEnter(CALL.enter, this.#fd, this.#queued, 0, 0, 0, 0);
-    const events = Atomics.load(queues, at.eventsTail);
-    const hasFailed = Atomics.exchange(queues, at.eventsHead, events) !== events;
+    const hasFailed = this.takeFailure();
     return this.#queued === 0 && !hasFailed;
+  }
+
+  /** Whether a request has failed since this was asked last, for want of memory: its byte does not come. */
+  takeFailure(): boolean {
+    const [queues, at] = [this.#queues, this.#at];
+    const events = Atomics.load(queues, at.eventsTail);
+    return Atomics.exchange(queues, at.eventsHead, events) !== events;
   }
 
   /** Closes all but its socket. What it was armed for is forgotten. */

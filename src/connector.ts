@@ -54,7 +54,7 @@ export interface ConnectOptions<T = undefined> extends ConnectionOptions, Connec
   signal?: AbortSignalLike;
   /**
    * The loop to connect on, which the caller runs. By default there is one for this connection alone, which runs beside the
-   * runtime and is closed after the connection: fit for a few, since each costs an epoll instance and, in Bun, a thread.
+   * runtime and is closed after the connection: fit for a few, since each costs an epoll instance and what parks it.
    */
   loop?: EventLoop;
   /**

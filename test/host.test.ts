@@ -1,12 +1,12 @@
 /** What holds for the host of every runtime; most of it is the parker's. */
 import { readFileSync } from "node:fs";
 import { afterEach, describe, expect, test } from "vitest";
-import { EFD, EPOLL, EPOLL_CTL } from "../ffi/constants.ts";
+import { EFD, EPOLL, EPOLL_CTL, F, O } from "../ffi/constants.ts";
 import { host as selectHost, type Parker, ResolveError } from "../ffi/host.ts";
 import { epollEventLayout } from "../ffi/layout.ts";
 import { backend } from "../ffi/mod.ts";
 import { realSyscalls as sys } from "../ffi/syscalls.ts";
-import { closeNow, expectNoLeak, openDescriptors, own } from "./support/descriptors.ts";
+import { closeNow, expectNoLeak, openDescriptors, openNumbers, own } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
 import { needsProgram } from "./support/programs.ts";
 import { runScript, RUNTIME, type ScriptResult } from "./support/scripts.ts";
@@ -101,6 +101,22 @@ describe("Parker", () => {
     setTimeout(() => parked.raise(), 20);
     await woken;
     expect(parked.wakes).toBe(1);
+  });
+
+  test.runIf(RUNTIME === "bun")("wakes though the byte of its ring was not sent, and goes on", async () => {
+    const before = openNumbers();
+    const parked = await createParked();
+    const sender = Math.max(...openNumbers().filter((fd) => !before.includes(fd)));
+    const kept = own(sys.fcntl(sender, F.dupfdCloexec, 0));
+    const other = own(sys.open("/dev/null", O.rdonly | O.cloexec)); // no socket: send(2) fails
+    for (const fd of [other, kept]) {
+      expect(sys.dup3(fd, sender, O.cloexec)).toBe(sender);
+      const woken = parked.woken();
+      parked.parker.park(Infinity);
+      parked.raise();
+      await woken;
+      parked.lower();
+    }
   });
 
   test("wakes for what was readable before it was parked", async () => {
