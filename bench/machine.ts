@@ -49,6 +49,8 @@ export function mostConnections(bound: number): { count: number; because: string
     /^Max open files\s+\S+\s+(\S+)/m.exec(readFileSync("/proc/self/limits", "utf8"))![1]!.replace("unlimited", "1e9"),
   );
   const count = Math.min(bound, hardLimit - SPARE_DESCRIPTORS);
-  const because = count === bound ? "--connections" : `the descriptor limit of ${hardLimit} less ${SPARE_DESCRIPTORS}`;
+  const because = count === bound
+    ? "--connections"
+    : `the descriptor limit of ${hardLimit.toLocaleString("en")} less ${SPARE_DESCRIPTORS}`;
   return { count, because };
 }

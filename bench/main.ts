@@ -110,8 +110,8 @@ if (!generator.isC) {
 }
 if (!all.some(({ name }) => name === "Go")) console.log("No Go (go): no Go server");
 if (!hasStrace) console.log("No strace: system calls are not counted");
-if (options.isWhole && !isWhole && options.json === undefined) {
-  console.log("Not everything is here: no results are written, for which --json names a file");
+if (measures.size === WORKLOADS.length + SECTIONS.length && !isWhole && options.json === undefined) {
+  console.log("No results are written: this is not a whole run (see --help), and there is no --json");
 }
 if (loadAverage() > 0.5 * Number(cores)) {
   console.log(`The machine is busy (load average ${loadAverage().toFixed(1)}): these figures mean little`);

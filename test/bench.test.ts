@@ -10,6 +10,7 @@ import { inTurn, type Subject } from "../bench/in_turn.ts";
 import type { Entry, Figures, Results } from "../bench/results.ts";
 import { SECTIONS } from "../bench/sections.ts";
 import { WORKLOADS } from "../bench/workloads.ts";
+import { until } from "./support/conditions.ts";
 import { expectNoLeak } from "./support/descriptors.ts";
 import { temporaryFolder } from "./support/folders.ts";
 import { expectNoProcesses, start } from "./support/processes.ts";
@@ -247,6 +248,13 @@ test("bench names what there is when it is asked for something else", async () =
     expect(await harness.ended).toEqual({ code: 2, signal: null });
     expect(harness.stderr).toContain(`Cannot measure ${reason}`);
   }
+});
+
+test("bench says at once that it keeps no results of a run that is not whole", async () => {
+  const harness = start("bench/main.ts", ["--rounds", "1"], { permissions: "all" });
+  await until(() => harness.stdout.includes("No results are written"), "the head of a run");
+  harness.kill("SIGTERM");
+  expect(await harness.ended).toEqual({ code: 143, signal: null });
 });
 
 test("bench --help tells every option, and a wrong one is refused", async () => {
