@@ -1,5 +1,8 @@
 /** examples/redis.ts as its users run it: its tools, slow readers, expiry. */
 import { describe, expect, test } from "vitest";
+import { CommandError, Database } from "../examples/redis/database.ts";
+import { ARGUMENT_MAX_BYTES } from "../examples/redis/requests.ts";
+import { stringCommands } from "../examples/redis/string_commands.ts";
 import {
   endsWell,
   expectNoProcesses,
@@ -161,6 +164,40 @@ describe("redis, channels", () => {
     await slow.toTheEnd();
     expect(await publisher.ask("PING")).toBe("+PONG\r\n");
     await allEnd(server, other, publisher);
+  });
+});
+
+describe("redis, the longest string", () => {
+  const db = new Database();
+  const replies: (number | bigint)[] = [];
+  const { append } = stringCommands(db);
+  const run = (text: string) =>
+    append!.run(["APPEND", "a", text], { integer: (n: number) => replies.push(n) } as never, {} as never);
+
+  /** In pieces of which engines make no whole as long as nobody looks inside. */
+  function longText(length: number): string {
+    if (length < 2) return "x".repeat(length);
+    const half = longText(length >> 1);
+    return half + half + "x".repeat(length & 1);
+  }
+
+  // Strings of V8 are 24 shorter than 512 MiB: the client was disconnected.
+  test("APPEND goes as far as proto-max-bulk-len, and says so beyond", () => {
+    run(longText(ARGUMENT_MAX_BYTES - 1));
+    run("y");
+    expect(() => run("z")).toThrow(new CommandError("ERR string exceeds maximum allowed size (proto-max-bulk-len)"));
+    expect(replies).toEqual([ARGUMENT_MAX_BYTES - 1, ARGUMENT_MAX_BYTES]);
+    expect(db.string("a")!.length).toBe(ARGUMENT_MAX_BYTES);
+  });
+
+  test("CONFIG GET tells it", async () => {
+    const server = await listen();
+    const one = client(server);
+    const name = "proto-max-bulk-len";
+    expect(await one.ask("CONFIG", "GET", name)).toBe(`*2\r\n${bulk(name)}${bulk(`${ARGUMENT_MAX_BYTES}`)}`);
+    one.send(`*1\r\n$${ARGUMENT_MAX_BYTES + 1}\r\n`);
+    expect(await one.toTheEnd()).toBe("-ERR Protocol error: invalid bulk length\r\n");
+    await endsWell(server);
   });
 });
 

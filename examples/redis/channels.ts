@@ -31,11 +31,12 @@ export class Channels {
   publish(channel: string, text: string): number {
     const subscribers = this.#subscribers.get(channel);
     if (subscribers === undefined) return 0;
-    const rest = `3\r\n$7\r\nmessage\r\n$${channel.length}\r\n${channel}\r\n$${text.length}\r\n${text}\r\n`;
+    const header = `3\r\n$7\r\nmessage\r\n$${channel.length}\r\n`;
+    const bytes = (kind: string) => bytesOf(kind + header, channel, `\r\n$${text.length}\r\n`, text, "\r\n");
     let [version2, version3]: SharedBytes[] = [];
     for (const client of [...subscribers]) {
-      if (client.protocol === 2) client.tell(version2 ??= new SharedBytes(bytesOf(`*${rest}`)));
-      else client.tell(version3 ??= new SharedBytes(bytesOf(`>${rest}`)));
+      if (client.protocol === 2) client.tell(version2 ??= new SharedBytes(bytes("*")));
+      else client.tell(version3 ??= new SharedBytes(bytes(">")));
     }
     return subscribers.size;
   }

@@ -1,7 +1,8 @@
+import { constants } from "node:buffer";
 import { textOf } from "./text.ts";
 
-/** Longest argument. */
-export const ARGUMENT_MAX_BYTES = 512 * 1024 * 1024;
+/** Longest argument, and longest string that a key holds: as long as Redis has it, or this runtime. */
+export const ARGUMENT_MAX_BYTES: number = Math.min(512 * 1024 * 1024, constants.MAX_STRING_LENGTH);
 /** Most arguments of a request. */
 export const ARGUMENTS_MAX = 1024 * 1024;
 /** Longest inline request, and longest line that says a length. */

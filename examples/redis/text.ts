@@ -40,10 +40,11 @@ export function putText(text: string, bytes: Buffer, at: number): number {
   return at + length;
 }
 
-/** The bytes of `text`, in memory of their own. */
-export function bytesOf(text: string): Buffer {
-  const bytes = Buffer.allocUnsafe(text.length);
-  putText(text, bytes, 0);
+/** The bytes of several strings, which may be too long for one, in memory of their own. */
+export function bytesOf(...texts: string[]): Buffer {
+  const bytes = Buffer.allocUnsafe(texts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const text of texts) at = putText(text, bytes, at);
   return bytes;
 }
 
