@@ -52,7 +52,10 @@ runServer(() => {
     open: (connection) => redis.open(connection),
     data: (connection, bytes) => connection.data.receive(bytes),
     drain: (connection) => connection.data.drain(),
-    close: (connection) => redis.close(connection.data),
+    close(connection, error, reason) {
+      if (reason === "handler error") console.error(error); // a bug: the client sees only an end
+      redis.close(connection.data);
+    },
   });
   expire();
   setTimeout(drive, 0);

@@ -99,6 +99,17 @@ describe("redis, its connections", () => {
     await endsWell(server);
   });
 
+  test("a bug ends the connection that runs into it, and is told on standard error", async () => {
+    const server = await startServer("test/fixtures/redis_with_bug.ts", ["--port", "0"]);
+    const [one, other] = [client(server), client(server)];
+    expect(await one.ask("PING")).toBe("+PONG\r\n");
+    one.send(request("DBSIZE"));
+    expect(await one.toTheEnd()).toBe("");
+    expect(await other.ask("PING")).toBe("+PONG\r\n");
+    await other.close();
+    await endsWell(server, /thrown by the fixture/);
+  });
+
   test("ends with code 2 for a flag that there is not", async () => {
     const server = start(REDIS, ["--bogus"]);
     expect(await server.end()).toEqual({ code: 2, signal: null });
