@@ -90,6 +90,18 @@ describe("redis, its connections", () => {
     await endsWell(server);
   });
 
+  test.each(["POST / HTTP/1.1\r\n", "hOsT: x\r\n", request("post")])("a browser's %j ends it", async (line) => {
+    const server = await listen();
+    const one = client(server);
+    one.send(request("PING"));
+    await one.replies(1);
+    one.send(line + request("SET", "a", "b"));
+    expect(await one.toTheEnd()).toBe("");
+    const other = client(server);
+    expect(await other.ask("EXISTS", "a")).toBe(":0\r\n");
+    await allEnd(server, other);
+  });
+
   test("a client that ends its stream still gets its replies", async () => {
     const server = await listen();
     const one = client(server);
@@ -238,6 +250,30 @@ describe("redis, expiry", () => {
   });
 });
 
+describe("redis, what it tells of itself", () => {
+  test("a command that there is not has no description, in the form of either protocol", async () => {
+    const server = await listen();
+    const one = client(server);
+    expect(await one.ask("COMMAND", "INFO", "nosuch", "GET")).toMatch(/^\*2\r\n\$-1\r\n\*10\r\n\$3\r\nget\r\n/);
+    await one.ask("HELLO", "3");
+    expect(await one.ask("COMMAND", "INFO", "nosuch")).toBe("*1\r\n_\r\n");
+    await allEnd(server, one);
+  });
+
+  test("HELP lists the subcommands that there are, and each of them is one", async () => {
+    const server = await listen();
+    const one = client(server);
+    for (const name of ["CLIENT", "COMMAND", "CONFIG"]) {
+      const [title, ...subcommands] = (await one.ask(name, "HELP")).match(/(?<=^\+).*(?=\r\n)/gm)!;
+      expect(title).toBe(`${name} <subcommand> [<arg> ...]. Subcommands are:`);
+      expect(subcommands.at(-1)).toBe("HELP");
+      for (const sub of subcommands) expect(await one.ask(name, sub)).not.toContain("unknown subcommand");
+      expect(await one.ask(name, "HELP", "more")).toMatch(/^-ERR wrong number of arguments for '\w+\|help' command/);
+    }
+    await allEnd(server, one);
+  });
+});
+
 describe("redis, programs that know Redis", () => {
   test.skipIf(needsProgram("redis-cli"))("redis-cli works with it, with both protocols", async () => {
     const server = await listen();
@@ -249,6 +285,8 @@ describe("redis, programs that know Redis", () => {
     expect(await ask("--scan")).toMatch(/^(?:(?:key|list|hash)\n){3}$/);
     expect(await ask("--bigkeys")).toContain("Sampled 3 keys in the keyspace!");
     expect(await ask("INFO", "server")).toContain("redis_mode:standalone");
+    // With a reply to COMMAND DOCS that says nothing, it would know of no command.
+    expect(await output("sh", "-c", `echo help get | redis-cli -p ${server.port}`)).toContain("Get the value of a key");
     await endsWell(server);
   });
 

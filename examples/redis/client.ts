@@ -50,7 +50,7 @@ export class Client {
     this.receive(NOTHING);
   }
 
-  /** The reply to this request is the last one. */
+  /** The reply to this request, if it has one, is the last. */
   quit(): void {
     this.#hasQuit = true;
   }

@@ -27,8 +27,17 @@ export function command(arity: number, keys: Keys, run: Command["run"]): Command
   return { arity, keys, run };
 }
 
-/** A command whose second argument is the name of another one, of which `table` has those there are. */
-export function container(name: string, table: Commands): Command {
+/** A command whose second argument is the name of another one: of those in `subcommands`, or HELP, which lists them. */
+export function container(name: string, subcommands: Commands): Command {
+  const table: Commands = {
+    ...subcommands,
+    help: command(2, NO_KEYS, (_args, reply) => {
+      const lines = [`${name.toUpperCase()} <subcommand> [<arg> ...]. Subcommands are:`];
+      for (const sub of Object.keys(table)) lines.push(sub.toUpperCase());
+      reply.array(lines.length);
+      for (const line of lines) reply.simple(line);
+    }),
+  };
   return command(-2, NO_KEYS, (args, reply, client) => {
     const sub = args[1]!.toLowerCase();
     if (!Object.hasOwn(table, sub)) {

@@ -65,7 +65,7 @@ export function connectionCommands(server: RedisServer): Commands {
   }
 
   function describe(name: string, reply: Replies): void {
-    if (!Object.hasOwn(server.commands, name)) return reply.nullArray();
+    if (!Object.hasOwn(server.commands, name)) return reply.null();
     const found = server.commands[name]!;
     reply.array(10); // its name, arity, flags and keys; and categories, hints, key specifications and subcommands: none
     reply.bulk(name);
@@ -82,7 +82,6 @@ export function connectionCommands(server: RedisServer): Commands {
 
   const aboutCommands = container("command", {
     count: command(2, NO_KEYS, (_args, reply) => reply.integer(Object.keys(server.commands).length)),
-    docs: command(-2, NO_KEYS, (_args, reply) => reply.map(0)),
     info: command(-2, NO_KEYS, (args, reply) => {
       describeAll(args.length > 2 ? args.slice(2) : Object.keys(server.commands), reply);
     }),
@@ -171,14 +170,25 @@ export function connectionCommands(server: RedisServer): Commands {
         reply.simple("OK");
       }),
       info: command(2, NO_KEYS, (_args, reply, client) => reply.verbatim(clientLine(client))),
-      list: command(2, NO_KEYS, (_args, reply) => reply.verbatim([...clients].map(clientLine).join(""))),
+      list: command(-2, NO_KEYS, (args, reply) => {
+        if (args.length > 2) throw new CommandError("ERR syntax error");
+        reply.verbatim([...clients].map(clientLine).join(""));
+      }),
     }),
     config: container("config", {
       get: command(-3, NO_KEYS, (args, reply) => {
-        const patterns = args.slice(2).map((pattern) => pattern.toLowerCase());
-        const found = Object.entries(CONFIG).filter(([name]) => patterns.some((pattern) => matches(pattern, name)));
-        reply.map(found.length);
-        for (const text of found.flat()) reply.bulk(text);
+        const found = new Map<string, string>(); // a name that was asked for is told as it was asked
+        for (const asked of args.slice(2)) {
+          const pattern = asked.toLowerCase();
+          for (const name of Object.keys(CONFIG)) {
+            if (!found.has(name) && matches(pattern, name)) found.set(name, pattern === name ? asked : name);
+          }
+        }
+        reply.map(found.size);
+        for (const [name, told] of found) {
+          reply.bulk(told);
+          reply.bulk(CONFIG[name]);
+        }
       }),
     }),
     command: command(-1, NO_KEYS, (args, reply, client) => {

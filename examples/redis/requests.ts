@@ -4,7 +4,7 @@ import { textOf } from "./text.ts";
 /** Longest argument, and longest string that a key holds: as long as Redis has it, or this runtime. */
 export const ARGUMENT_MAX_BYTES: number = Math.min(512 * 1024 * 1024, constants.MAX_STRING_LENGTH);
 /** Most arguments of a request. */
-export const ARGUMENTS_MAX = 1024 * 1024;
+export const ARGUMENTS_MAX: number = 2 ** 31 - 1;
 /** Longest inline request, and longest line that says a length. */
 const LINE_MAX_BYTES = 64 * 1024;
 /** Largest buffer that is kept for later by a client whose requests are all whole. */

@@ -2,7 +2,7 @@ import type { Connection } from "../../mod.ts";
 import { Channels } from "./channels.ts";
 import { Client } from "./client.ts";
 import { hashCommands, listCommands, setCommands } from "./collection_commands.ts";
-import { checkArity, type Command, type Commands, shown } from "./command.ts";
+import { checkArity, type Command, command, type Commands, NO_KEYS, shown } from "./command.ts";
 import { connectionCommands } from "./connection_commands.ts";
 import { CommandError, Database } from "./database.ts";
 import { keyCommands } from "./key_commands.ts";
@@ -11,6 +11,9 @@ import { stringCommands } from "./string_commands.ts";
 
 /** What a client of protocol 2 may say while it is subscribed: replies could not be told from messages. */
 const WHILE_SUBSCRIBED = new Set(["subscribe", "unsubscribe", "ping", "quit"]);
+
+/** What a browser sends that a page has tricked into talking to us. Nothing after it is meant for Redis. */
+const BY_BROWSERS = ["post", "host:"];
 
 /** Everything that the clients share. */
 export class RedisServer {
@@ -38,6 +41,8 @@ export class RedisServer {
       this.#byName.set(name, [name, command]);
       this.#byName.set(name.toUpperCase(), [name, command]);
     }
+    const end = command(-1, NO_KEYS, (_args, _reply, client) => client.quit());
+    for (const name of BY_BROWSERS) this.#byName.set(name, [name, end]);
   }
 
   /** Clients there have been. */

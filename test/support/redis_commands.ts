@@ -122,10 +122,16 @@ const other: fc.Arbitrary<string[]> = fc.oneof(
   all("FLUSHALL", optional(fc.constantFrom("ASYNC", "sync", "bogus"))),
   all("SELECT", fc.oneof(fc.constant("0"), number)),
   all("PUBLISH", channel, value),
-  all("CLIENT", fc.constantFrom("GETNAME", "ID", "bogus")),
+  all("CLIENT", fc.constantFrom("GETNAME", "ID", "bogus", "HELP", "LIST")),
+  all("CLIENT", fc.constant("LIST"), fc.constant("x")),
   all("CLIENT", fc.constant("SETNAME"), fc.oneof(fc.constantFrom("", "me", "a b"), binary(8))),
-  all("CONFIG", fc.constant("GET"), many(fc.constantFrom("save", "appendonly", "databases", "app*only", "no-such"))),
-  all("COMMAND", fc.constantFrom("COUNT", "INFO", "DOCS", "bogus")),
+  all(
+    "CONFIG",
+    fc.constant("GET"),
+    many(fc.constantFrom("save", "SAVE", "appendonly", "databases", "app*only", "no-such")),
+  ),
+  all("CONFIG", fc.constant("HELP")),
+  all("COMMAND", fc.constantFrom("COUNT", "INFO", "HELP", "bogus")),
   all("HELLO", fc.oneof(fc.constantFrom("4", "x", "2", "3"), number), fc.constantFrom([], ["SETNAME"], ["bogus", "x"])),
   all("INFO", optional(fc.constantFrom("server", "keyspace"))),
   all("NOSUCH", many(value, 0)),
@@ -142,7 +148,7 @@ export const someCommand: fc.Arbitrary<Args> = fc.tuple(wellFormed, fc.nat({ max
 });
 
 /** Replies that say what a server is: of these only the kind has to be the same. */
-const OWN_WORDS = ["INFO", "COMMAND", "HELLO", "CLIENT ID"];
+const OWN_WORDS = ["INFO", "COMMAND", "HELLO", "CLIENT ID", "CLIENT LIST", "CLIENT HELP", "CONFIG HELP"];
 /** Replies in an order that Redis leaves open. A hash is pairs. */
 const UNORDERED = ["KEYS", "SMEMBERS", "SCAN", "HGETALL", "CONFIG GET"];
 /** Replies that say how much time is left: a moment passes between the two servers. */

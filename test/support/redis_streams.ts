@@ -46,6 +46,8 @@ const MORE_WRONG = [
   "*1\r\n\xff\r\n",
 ];
 const ODD = [
+  "*1048577\r\n",
+  "*2147483647\r\n",
   "*1\r\n$4\r\nPINGxx",
   "*1\r\r$4\r\rPING\r\n",
   "*1\n$4\nPING\n",
