@@ -1,6 +1,7 @@
 /**
  * The flags that every example takes, and how each ends: shared so that the examples show only servers.
  */
+import { basename } from "node:path";
 import process from "node:process";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import type { OverloadPolicy, Server, ServerOptions } from "../mod.ts";
@@ -19,21 +20,21 @@ const FLAGS = {
   "help": { type: "boolean", short: "h", default: false },
 } as const satisfies ParseArgsConfig["options"];
 
-const HELP = `
+const help = (defaultPort: number, refuse: string) => `
   --host ADDRESS         IPv4 or IPv6 address to listen on (127.0.0.1)
-  --port N               port to listen on, 0 for any
+  --port N               port to listen on, 0 for any (${defaultPort})
   --path PATH            Unix socket to listen on instead
   --trigger level|edge   how sockets are watched (level)
   --max-connections N    clients served at a time
   --overload shed|wait|grace
                          refuse those there is no room for, let them wait, or let them wait for --grace-ms (shed)
   --grace-ms N           how long they wait with --overload grace
-  --refuse fin|rst|TEXT  how they are refused: end of stream, reset, or a farewell (fin)
+  --refuse fin|rst|TEXT  how they are refused: end of stream, reset, or a farewell (${refuse})
   --headroom N           descriptors left free for the runtime
   --reserve N            idle descriptors to refuse clients with when none is left
 `;
 
-/** Flags that one example has for itself: what --help says of each, as in {@linkcode HELP}. All take a value. */
+/** Flags that one example has for itself: what --help says of each, as in {@linkcode help}. All take a value. */
 export type OwnFlags = Readonly<Record<string, string>>;
 
 /** What {@linkcode serve} takes from the command line. */
@@ -42,15 +43,16 @@ export interface ServingOptions
   trigger: "level" | "edge";
 }
 
-/** Ends the process with code 2 for a command line that cannot be meant. */
+/** Ends the process with code 2 for a command line that cannot be meant. What fails after it ends with 1. */
 export function refuse(reason: string): never {
   console.error(`${reason} (--help lists the flags)`);
   process.exit(2);
 }
 
-function integer(flag: string, text: string | undefined): number | undefined {
+function integer(flag: string, text: string | undefined, most: number = Infinity): number | undefined {
   if (text === undefined) return undefined;
   if (!/^\d+$/.test(text)) refuse(`--${flag} takes a whole number, not "${text}"`);
+  if (Number(text) > most) refuse(`--${flag} is at most ${most}, not ${text}`);
   return Number(text);
 }
 
@@ -64,22 +66,26 @@ function policy(flags: { overload: string; "grace-ms"?: string }): OverloadPolic
   return refuse(`--overload is shed, wait or grace, not "${flags.overload}"`);
 }
 
-/** Where to listen and how, from the command line; `defaultPort` if it names none. */
-export function serverOptions(defaultPort: number): ServingOptions {
-  return commandLine(defaultPort).options;
+/** Where to listen and how, from the command line; `defaultPort` and `defaultRefuse` if it names none. */
+export function serverOptions(defaultPort: number, defaultRefuse?: string): ServingOptions {
+  return commandLine(defaultPort, {}, defaultRefuse).options;
 }
 
 /** As {@linkcode serverOptions}, for an example with flags of its own. */
 export function commandLine(
   defaultPort: number,
   own: OwnFlags = {},
+  defaultRefuse: string = "fin",
 ): { options: ServingOptions; own: Readonly<Record<string, string | undefined>> } {
   const flags = parse(process.argv.slice(2), own);
   if (flags.help) {
-    console.log(`Flags:${HELP}${Object.values(own).map((line) => `  ${line}\n`).join("")}`);
+    const ownHelp = Object.values(own).map((line) => `  ${line}\n`).join("");
+    console.log(
+      `Usage: ${basename(process.argv[1]!)} [flags]\n${help(defaultPort, defaultRefuse.trimEnd())}${ownHelp}`,
+    );
     process.exit(0);
   }
-  const port = integer("port", flags.port);
+  const port = integer("port", flags.port, 65_535);
   if (flags.path !== undefined && port !== undefined) refuse("--path and --port exclude each other");
   if (flags.trigger !== "level" && flags.trigger !== "edge") {
     refuse(`--trigger is level or edge, not "${flags.trigger}"`);
@@ -91,7 +97,7 @@ export function commandLine(
     maxConnections: integer("max-connections", flags["max-connections"]),
     overload: {
       policy: policy(flags),
-      refuse: flags.refuse,
+      refuse: flags.refuse ?? defaultRefuse,
       headroom: integer("headroom", flags.headroom),
       reserve: integer("reserve", flags.reserve),
     },
@@ -104,7 +110,7 @@ function parse(given: string[], own: OwnFlags) {
   try {
     return parseArgs({ args: given, options: { ...ownFlags, ...FLAGS }, strict: true }).values;
   } catch (error) {
-    return refuse((error as Error).message.split(/\.\s/)[0]!);
+    return refuse((error as Error).message.replaceAll("\n", " ").replace(/\.$/, ""));
   }
 }
 
@@ -117,9 +123,8 @@ export function runServer<T>(start: () => Server<T>, stopped: () => void = () =>
   try {
     server = start();
   } catch (error) {
-    // A wrong option is the command line's fault, anything else the machine's.
     console.error((error as Error).message);
-    process.exit(error instanceof TypeError || error instanceof RangeError ? 2 : 1);
+    process.exit(1);
   }
   const stop = () => server.stop().then(stopped);
   process.once("SIGTERM", stop);

@@ -46,7 +46,7 @@ function drive(): void {
 
 runServer(() => {
   const server = serve<Client>({
-    ...serverOptions(6379),
+    ...serverOptions(6379, "-ERR max number of clients reached\r\n"),
     loop,
     maxQueuedBytes: MAX_QUEUED_BYTES,
     open: (connection) => redis.open(connection),

@@ -207,7 +207,9 @@ describe("echo, its command line", () => {
     ["--overload grace", "--grace-ms"],
     ["--overload grace --grace-ms soon", "--grace-ms"],
     ["--grace-ms=5", "--overload grace"],
+    ["--port 65536", "--port"],
     ["--refuse", "--refuse"],
+    ["--refuse -ERR", "'--refuse=-XYZ'"],
     ["--headroom few", "--headroom"],
     ["--reserve -1", "--reserve"],
   ])("%s ends it with code 2 and one line that names the flag", async (args, named) => {
@@ -216,6 +218,13 @@ describe("echo, its command line", () => {
     expect(server.stdout).toBe("");
     expect(server.stderr).toMatch(/^[^\n]+\n$/);
     expect(server.stderr).toContain(named);
+  });
+
+  test("--help says how it is used, and what it listens on", async () => {
+    const server = start(ECHO, ["--help"]);
+    expect(await server.end()).toEqual({ code: 0, signal: null });
+    expect(server.stdout).toMatch(/^Usage: echo.ts \[flags\]\n\n {2}--host .*\n {2}--port .* \(7007\)\n/);
+    expect(server.stdout).toMatch(/ --refuse .* \(fin\)\n/);
   });
 
   test("a port in use ends it with code 1 and a message", async () => {

@@ -120,7 +120,7 @@ describe.each(["level", "edge"])("a server with 64 descriptors, %s-triggered", (
     const server = start(ECHO, ARGS, { under: limited(32) });
     await until(() => server.lines.length > 0 || server.exit !== undefined, "an announcement or an end");
     if (server.exit !== undefined) {
-      expect(server.exit).toEqual({ code: 2, signal: null });
+      expect(server.exit).toEqual({ code: 1, signal: null });
       expect(server.stderr).toMatch(
         /^[^\n]+ of 32 descriptors \d+ are taken and \d+ kept free [^\n]+ulimit -n[^\n]+\n$/,
       );

@@ -122,6 +122,21 @@ describe("redis, its connections", () => {
     await endsWell(server, /thrown by the fixture/);
   });
 
+  test("refuses as Redis does, and --help says how", async () => {
+    const farewell = "-ERR max number of clients reached\r\n";
+    const server = await listen("--max-connections", "1");
+    const one = client(server);
+    expect(await one.ask("PING")).toBe("+PONG\r\n");
+    const other = client(server);
+    expect(await other.toTheEnd()).toBe(farewell);
+    await one.close();
+    await endsWell(server, /1 refused/);
+    const help = start(REDIS, ["--help"]);
+    expect(await help.end()).toEqual({ code: 0, signal: null });
+    expect(help.stdout).toContain(`(${farewell.trimEnd()})\n`);
+    expect(help.stdout).toContain("(6379)");
+  });
+
   test("ends with code 2 for a flag that there is not", async () => {
     const server = start(REDIS, ["--bogus"]);
     expect(await server.end()).toEqual({ code: 2, signal: null });
