@@ -6,7 +6,8 @@
  *     bun examples/redis.ts --port 6379
  *     node examples/redis.ts --port 6379        # Node 26.9 or later
  *
- * It replies what Redis 7.0 replies, byte for byte, with few exceptions, which `test/redis_differential.test.ts` lists.
+ * It replies what Redis 7.0 replies, byte for byte, with few exceptions. `redis/README.md` lists them, and what is
+ * missing.
  *
  * Read `redis/client.ts` first: requests come in by `redis/requests.ts`, are looked up by `redis/server.ts` and answered
  * by the tables in `redis/*_commands.ts`; `redis/replies.ts` gathers the answers of one chunk for one write.
