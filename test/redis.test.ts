@@ -253,6 +253,20 @@ describe("redis, expiry", () => {
     await allEnd(server, one);
   });
 
+  test("what is kept of a key that has expired is not its expiry", async () => {
+    const server = await listen();
+    const one = client(server);
+    for (let i = 0; i < 5; i++) {
+      expect(await one.ask("SET", "a", "1", "PX", "1")).toBe("+OK\r\n");
+      const expired = Date.now() + 2;
+      while (Date.now() <= expired);
+      expect(await one.ask("SET", "a", "2", "KEEPTTL")).toBe("+OK\r\n");
+      expect(await one.ask("PTTL", "a")).toBe(":-1\r\n");
+      expect(await one.ask("GET", "a")).toBe(bulk("2"));
+    }
+    await allEnd(server, one);
+  });
+
   test("keys that nobody asks for are deleted too, and the others stay", async () => {
     const server = await listen();
     const one = client(server);

@@ -69,8 +69,9 @@ export class Database {
     return this.#instance<Set<string>>(key, Set);
   }
 
-  /** Gives a key another value, and leaves when it expires. */
+  /** Gives a key another value, and leaves when it expires, unless it has. */
   update<T extends Value>(key: string, value: T): T {
+    if (this.#expiries.size > 0) this.#expire(key);
     this.#values.set(key, value);
     return value;
   }
