@@ -279,22 +279,34 @@ export class Acceptor implements Source {
       this.#refuse(fd);
       return "refused";
     }
-    this.#serve(fd, key, now);
-    if (verdict === "serve, then pause" && this.#token !== undefined) this.#pauseForRoom(now);
+    const cause = this.#serve(fd, key, now);
+    if (this.#token === undefined) return outcome; // user code has closed it
+    if (cause !== undefined) {
+      if (overload.isWaiting(now)) this.#pause(cause, now);
+      else this.#admission.trouble(cause, this.#gate, now);
+      return "refused";
+    }
+    if (verdict === "serve, then pause") this.#pauseForRoom(now);
     return outcome;
   }
 
-  #serve(fd: number, key: string | undefined, now: number): void {
+  /** @returns What the kernel had too little of to serve it, if so: it was refused then. */
+  #serve(fd: number, key: string | undefined, now: number): OverloadCause | undefined {
     this.#admission.entered(fd, key, now);
     this.counters.accepted++;
     try {
       this.#handlers.accept(fd);
     } catch (error) {
       this.counters.setupFailed++;
-      this.#sys.close(fd);
+      const cause = lackOf(error);
+      if (cause === undefined) this.#sys.close(fd);
+      else this.#refuse(fd);
       this.released(fd);
-      this.loop.report(error);
+      if (cause === undefined) this.loop.report(error);
+      return cause;
     }
+    this.#admission.pause.served();
+    return undefined;
   }
 
   #refuse(fd: number): void {
@@ -442,6 +454,12 @@ export class Acceptor implements Source {
 
 function causeOf(errno: number): OverloadCause {
   return errno === ERRNO.ENFILE[0] ? "system descriptors" : "descriptors";
+}
+
+/** What there was too little of to watch a descriptor, if `error` is about that: epoll_ctl(2). */
+function lackOf(error: unknown): OverloadCause | undefined {
+  if (!(error instanceof SystemError) || error.syscall !== "epoll_ctl") return undefined;
+  return error.code === "ENOSPC" ? "watches" : error.code === "ENOMEM" ? "memory" : undefined;
 }
 
 function resolveSibling(loop: EventLoop, options: AcceptorOptions): Acceptor | undefined {

@@ -203,7 +203,6 @@ export class Admission {
       this.#keys.set(fd, key);
     }
     this.room.enter();
-    this.pause.served();
   }
 
   /** The connection that was `fd` has been closed, so there is room, at whichever gate somebody waits. */

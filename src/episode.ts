@@ -4,6 +4,7 @@ export type OverloadCause =
   | "system descriptors"
   | "headroom"
   | "maxConnections"
+  | "watches"
   | "memory"
   | "no listener answer";
 
@@ -47,6 +48,7 @@ const CURE: Readonly<Record<OverloadCause, string>> = {
   "headroom": "raise the descriptor limit (ulimit -n, or LimitNOFILE= of systemd)",
   "system descriptors": "raise the system's limit (sysctl fs.file-max), or find the process that holds so many files",
   "maxConnections": "raise maxConnections, or serve from more processes",
+  "watches": "raise the user's limit (sysctl fs.epoll.max_user_watches)",
   "memory": "give the kernel more memory for sockets (sysctl net.ipv4.tcp_mem), or serve fewer clients",
   "no listener answer": "look into why accept4(2) fails: trace it with strace -e accept4",
 };
@@ -101,6 +103,7 @@ const WHAT: Readonly<Record<OverloadCause, string>> = {
   "headroom": "out of file descriptors but those kept for the runtime",
   "system descriptors": "the system is out of file descriptors",
   "maxConnections": "maxConnections reached",
+  "watches": "out of epoll watches",
   "memory": "the kernel is out of memory for sockets",
   "no listener answer": "accepting fails",
 };

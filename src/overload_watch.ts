@@ -89,8 +89,8 @@ export class OverloadWatch implements Ending {
     const { waiting, room, counters, coordinator: { reserve } } = this.#watched;
     const since = (name: keyof AcceptCounters) => counters[name] - this.#before[name];
     const event = this.#episode.event(kind, this.#loop.now, {
-      served: since("accepted"),
-      refused: since("refused") + since("shed"),
+      served: since("accepted") - since("setupFailed"),
+      refused: since("refused") + since("shed") + since("setupFailed"),
       reaped: since("reaped"),
       pauses: since("pauses"),
       waiting,

@@ -134,6 +134,7 @@ const CURES: Readonly<Record<OverloadCause, [what: string, cure: string]>> = {
   ],
   "system descriptors": ["the system is out of file descriptors", "sysctl fs.file-max"],
   "maxConnections": ["maxConnections reached", "raise maxConnections"],
+  "watches": ["out of epoll watches", "sysctl fs.epoll.max_user_watches"],
   "memory": ["the kernel is out of memory for sockets", "sysctl net.ipv4.tcp_mem"],
   "no listener answer": ["accepting fails", "strace -e accept4"],
 };

@@ -2,8 +2,8 @@
 import { readlinkSync } from "node:fs";
 import process from "node:process";
 import { describe, expect, test } from "vitest";
-import { AF, F, MSG, O, RLIMIT, SOCK } from "../ffi/constants.ts";
-import { ERRNO } from "../ffi/errno.ts";
+import { AF, EPOLL_CTL, F, MSG, O, RLIMIT, SOCK } from "../ffi/constants.ts";
+import { ERRNO, type ErrnoName } from "../ffi/errno.ts";
 import { encodeSockaddr, type Rlimit } from "../ffi/layout.ts";
 import {
   bind,
@@ -41,6 +41,8 @@ class Turned {
   readonly errors: unknown[] = [];
   /** Failed calls of accept4, by errno. */
   readonly failed: string[] = [];
+  /** What epoll_ctl(2) refuses to watch anything more with, if so. */
+  unwatchable: ErrnoName | undefined;
   readonly loop: EventLoop;
 
   constructor() {
@@ -50,6 +52,10 @@ class Turned {
         const result = realSyscalls.accept4(fd, flags, sockaddr);
         if (result < 0) this.failed.push(String(outcome(result)));
         return result;
+      },
+      epollCtl: (epollFd, operation, fd, event) => {
+        if (operation === EPOLL_CTL.add && this.unwatchable !== undefined) return -ERRNO[this.unwatchable][0];
+        return realSyscalls.epollCtl(epollFd, operation, fd, event);
       },
     });
     this.loop = new EventLoop({ onError: (error) => this.errors.push(error) }, sys, this.host);
@@ -818,6 +824,44 @@ describe.each(["level", "edge"] as const)("serve(), %s-triggered,", (trigger) =>
       expect(lines[1]).toContain(`overload on ${serving.server.url} is over after `);
     });
   });
+
+  // Each was told to onError: a line, with a stack, for each client.
+  test.each([["ENOSPC", "out of epoll watches"], ["ENOMEM", "the kernel is out of memory"]] as const)(
+    "those whom epoll_ctl(2) refuses to watch, with %s, are refused, and logged as overload is",
+    (errno, what) =>
+      serving({ trigger, overload: { refuse: "-BUSY" } }, (serving) => {
+        const { server, host: { lines } } = serving;
+        serving.unwatchable = errno;
+        const unlucky = serving.arrive(20);
+        serving.settle();
+        expect(unlucky.map(seenBy)).toEqual(Array(20).fill("-BUSY, end"));
+        expect(server.counters).toMatchObject({ setupFailed: 20, refused: 0, episodes: 1 });
+        serving.unwatchable = undefined;
+        const lucky = serving.arrive(2);
+        serving.settle();
+        expect([...lucky.map(seenBy), server.connections.size]).toEqual(["open", "open", 2]);
+        serving.pass(2_000);
+        expect(lines).toHaveLength(2);
+        expect(lines[0]).toContain(what);
+        expect(lines[1]).toContain("is over");
+        expect([...serving.errors, ...serving.serverErrors]).toEqual([]);
+      }),
+  );
+
+  test("those who are to wait do so while epoll_ctl(2) refuses to watch more, but for one at each attempt", () =>
+    serving({ trigger, maxConnections: 30, overload: { policy: "wait" } }, (serving) => {
+      const { server } = serving;
+      serving.unwatchable = "ENOSPC";
+      const clients = serving.arrive(20);
+      serving.pass(10_000);
+      const lost = server.counters.setupFailed;
+      expect(lost, "pauses become longer").toBeLessThan(18);
+      expect(count(clients, "end")).toBe(lost);
+      serving.unwatchable = undefined;
+      serving.pass(1_000);
+      expect(server.connections.size).toBe(20 - lost);
+      expect([...serving.errors, ...serving.serverErrors]).toEqual([]);
+    }));
 
   test("without overloaded and logger the lines go to standard error", () =>
     serving({ trigger, maxConnections: 1 }, (serving) => {
