@@ -9,7 +9,7 @@ import { type AcceptCounters, createAcceptCounters } from "./counters.ts";
 import type { OverloadCause } from "./episode.ts";
 import { Interest, type Trigger } from "./interest.ts";
 import { Ladder } from "./ladder.ts";
-import { ACCEPT_BUDGET, ACCEPT_FAILURES, LOCK_RETRY_MS, PAUSE_RATE_MS } from "./limits.ts";
+import { ACCEPT_BUDGET, ACCEPT_FAILURES, LOCK_RETRY_MS, PAUSE_RATE_MS, PAUSE_SYSTEM_MIN_MS } from "./limits.ts";
 import { Listener, type ListenerInfo } from "./listener.ts";
 import type { EventLoop } from "./loop.ts";
 import { booleanOption, choiceOption, knownOptions } from "./options.ts";
@@ -429,7 +429,16 @@ export class Acceptor implements Source {
   #rewatch(): void {
     if (this.#token === undefined) return; // not watched yet
     const interest = this.isPaused ? this.#interest & ~Interest.acceptable : this.#interest;
-    this.loop.poller.modify(this.#token, interest);
+    try {
+      this.loop.poller.modify(this.#token, interest);
+    } catch (error) {
+      const cause = lackOf(error);
+      if (cause === undefined) throw error;
+      // An exclusive listener was removed, to be added anew: nothing else would watch it again.
+      this.counters.pauses++;
+      this.#standBackTimer ??= this.loop.setTimer(PAUSE_SYSTEM_MIN_MS, () => this.#stepForward());
+      this.#admission.trouble(cause, this.#gate, this.loop.now);
+    }
   }
 
   #countFull(errno: number): void {

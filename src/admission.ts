@@ -118,7 +118,7 @@ export class Admission {
     const maxConnections = integerOption("maxConnections", options.maxConnections, Infinity, 1);
     this.coordinator = resolveCoordinator(options.coordinator, sys);
     this.pause = new AcceptPause(loop, this.coordinator, {
-      paused: () => this.#gates.forEach((gate) => gate.suspend()),
+      paused: () => this.#forEachGate((gate) => gate.suspend()),
       resumed: () => this.#resumed(),
       expired: () => this.#pauseExpired(),
     });
@@ -217,7 +217,7 @@ export class Admission {
     this.refill();
     // Another thread may have paused, and not told us yet.
     if (this.pause.isActive || this.coordinator.isPaused) this.coordinator.resume();
-    for (const gate of this.#gates) gate.stepForward();
+    this.#forEachGate((gate) => gate.stepForward());
   }
 
   /** There is too little of `cause` for somebody at `gate`. Called before what is done about it is counted. */
@@ -273,7 +273,18 @@ export class Admission {
 
   #resumed(): void {
     this.refill();
-    for (const gate of this.#gates) gate.resume();
+    this.#forEachGate((gate) => gate.resume());
+  }
+
+  /** What becomes of one listener, closed behind our back perhaps, is not to become of the others. */
+  #forEachGate(task: (gate: Gate) => void): void {
+    for (const gate of this.#gates) {
+      try {
+        task(gate);
+      } catch (error) {
+        this.#loop.report(error);
+      }
+    }
   }
 
   #pauseExpired(): number | undefined {

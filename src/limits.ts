@@ -50,7 +50,10 @@ export const PAUSE_MIN_MS: number = 10;
 /** See {@linkcode PAUSE_MIN_MS}. */
 export const PAUSE_MAX_MS: number = 1_000;
 
-/** First pause where the system's table is full: other processes may take any slot that we free. */
+/**
+ * First pause where the system's table is full: other processes may take any slot that we free. Also before a listener
+ * that epoll_ctl(2) has no room for is tried again.
+ */
 export const PAUSE_SYSTEM_MIN_MS: number = 100;
 
 /** Turns that may refuse somebody and then wait for the next one at once; above that, they pause in between. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { POLL } from "../ffi/constants.ts";
+import { EPOLL_CTL, POLL } from "../ffi/constants.ts";
 import { Acceptor, type AcceptorOptions } from "../src/acceptor.ts";
 import type { OverloadEvent } from "../src/episode.ts";
 import { EventLoop } from "../src/loop.ts";
@@ -12,17 +12,24 @@ class Siblings {
   readonly loop: EventLoop;
   readonly acceptors: Acceptor[] = [];
   readonly events: OverloadEvent[] = [];
-  readonly #listeners: number[] = [];
+  /** What reached `onError`. */
+  readonly errors: unknown[] = [];
+  /** Descriptors. */
+  readonly listeners: number[] = [];
   readonly #served: number[] = [];
 
   constructor(count: number, options: AcceptorOptions = {}) {
-    this.loop = new EventLoop({}, this.kernel, new FakeHost(this.kernel));
+    this.loop = new EventLoop(
+      { onError: (error) => this.errors.push(error) },
+      this.kernel,
+      new FakeHost(this.kernel),
+    );
     for (let i = 0; i < count; i++) this.add(i === 0 ? options : {});
   }
 
   add(options: AcceptorOptions = {}): Acceptor {
     const fd = this.kernel.createListener({ backlog: 64 });
-    this.#listeners.push(fd);
+    this.listeners.push(fd);
     const [siblingOf] = this.acceptors;
     const acceptor = new Acceptor(this.loop, { fd, backlog: 64, canResetQueue: false }, { ...options, siblingOf }, {
       accept: (clientFd) => void this.#served.push(clientFd),
@@ -34,12 +41,12 @@ class Siblings {
 
   /** Clients that wait at listener `index`. */
   connect(index: number, count: number): FakeClient[] {
-    return Array.from({ length: count }, () => this.kernel.connectClient(this.#listeners[index]!));
+    return Array.from({ length: count }, () => this.kernel.connectClient(this.listeners[index]!));
   }
 
   /** Whether epoll tells of clients of listener `index`. */
   isWatched(index: number): boolean {
-    return (this.kernel.interestIn(this.#listeners[index]!) & POLL.in) !== 0;
+    return (this.kernel.interestIn(this.listeners[index]!) & POLL.in) !== 0;
   }
 
   /** All the turns that can be taken now. */
@@ -64,6 +71,10 @@ class Siblings {
 
   get served(): number {
     return this.#served.length;
+  }
+
+  kinds(): string[] {
+    return this.events.map(({ kind }) => kind);
   }
 
   accepted(): number[] {
@@ -245,6 +256,60 @@ describe("Acceptor", () => {
     const make = (siblingOf: Acceptor) => () => new Acceptor(siblings.loop, info, { siblingOf }, { accept: () => {} });
     expect(make(other!)).toThrow("Cannot use siblingOf: that acceptor is on another loop");
     expect(make({} as Acceptor)).toThrow("Cannot use siblingOf: it must be an Acceptor");
+  });
+
+  // Once removed it was not added again, and its siblings, whose turn never came, were not resumed.
+  test.each(["ENOSPC", "ENOMEM"] as const)(
+    "an exclusive listener that epoll_ctl(2) fails to add again, with %s, is added later, its siblings at once",
+    (errno) => {
+      const siblings = new Siblings(3, { exclusive: true, maxConnections: 3, overload: { policy: "wait" } });
+      const { kernel, listeners } = siblings;
+      siblings.connect(0, 3);
+      siblings.turns();
+      expect(siblings.acceptors.map(({ isPaused }) => isPaused)).toEqual([true, true, true]);
+      kernel.fail("epollCtl", errno, 5, (_, operation, fd) => operation === EPOLL_CTL.add && fd === listeners[0]);
+      siblings.release();
+      expect([0, 1, 2].map((index) => siblings.isWatched(index))).toEqual([false, true, true]);
+      const clients = [0, 1, 2].flatMap((index) => siblings.connect(index, 1));
+      siblings.turns();
+      siblings.release();
+      siblings.release();
+      siblings.pass(2_000);
+      expect(states(clients)).toEqual(["accepted", "accepted", "accepted"]);
+      expect(siblings.errors).toEqual([]);
+      const cause = errno === "ENOSPC" ? "watches" : "memory";
+      expect(siblings.events[0]).toMatchObject({ kind: "start", cause });
+    },
+  );
+
+  test("an exclusive listener that epoll_ctl(2) fails to add again for long is overload, told once", () => {
+    const siblings = new Siblings(1, { exclusive: true, maxConnections: 1, overload: { policy: "wait" } });
+    const { kernel } = siblings;
+    siblings.connect(0, 1);
+    siblings.turns();
+    const end = kernel.fail("epollCtl", "ENOSPC", Infinity, (_, operation) => operation === EPOLL_CTL.add);
+    siblings.release();
+    const [client] = siblings.connect(0, 1);
+    siblings.pass(10_000);
+    expect([client!.state, siblings.acceptors[0]!.isPaused]).toEqual(["queued", true]);
+    expect(siblings.kinds()).toEqual(["start"]);
+    expect(kernel.count("epollCtl", "ENOSPC")).toBeLessThanOrEqual(200);
+    end();
+    siblings.pass(2_000);
+    expect(client!.state).toBe("accepted");
+    expect(siblings.kinds()).toEqual(["start", "end"]);
+    expect(siblings.errors).toEqual([]);
+  });
+
+  test("a listener that was closed behind our back does not keep its siblings from being watched again", () => {
+    const siblings = new Siblings(3, { maxConnections: 3, overload: { policy: "wait" } });
+    const { kernel, listeners } = siblings;
+    siblings.connect(1, 3);
+    siblings.turns();
+    kernel.close(listeners[0]!);
+    siblings.release();
+    expect([1, 2].map((index) => siblings.isWatched(index))).toEqual([true, true]);
+    expect(siblings.errors.map(String)).toEqual([expect.stringContaining("epoll_ctl(2) returned EBADF")]);
   });
 
   test("a sibling that cannot be watched changes nothing, and leaves its listener to the caller", () => {

@@ -54,7 +54,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: "only one of two listeners is watched again after a pause",
     file: "src/admission.ts",
-    find: "    for (const gate of this.#gates) gate.resume();\n",
+    find: "    this.#forEachGate((gate) => gate.resume());\n",
     replace: "    for (const gate of this.#gates) return gate.resume();\n",
   },
   {
