@@ -23,12 +23,13 @@ export interface Watched {
   readonly coordinator: Coordinator;
 }
 
-/** Looks after an episode of overload: tells of it, and restores the reserve before it ends. */
+/** Looks after an episode of overload: tells of it, completes the reserve before it ends, and restores it after that. */
 export class OverloadWatch implements Ending {
   readonly #loop: EventLoop;
   readonly #watched: Watched;
   readonly #tell: (event: OverloadEvent) => void;
   readonly #episode: Episode = new Episode();
+  /** Pending while an episode is under way, or the reserve is not restored. */
   #timer: Timer | undefined;
   /** Figures at the start of the episode. */
   #before: Readonly<AcceptCounters> = createAcceptCounters();
@@ -54,7 +55,7 @@ export class OverloadWatch implements Ending {
     if (!this.#episode.trouble(cause, now)) return;
     this.#before = { ...this.#watched.counters };
     counters.episodes++;
-    this.#timer = this.#loop.setTimer(TICK_MS, this.#lookAfter);
+    this.#timer ??= this.#loop.setTimer(TICK_MS, this.#lookAfter);
     // At the end of the turn: no user code runs while clients are refused, and the event counts all of this turn's.
     this.#loop.afterTurn(this);
   }
@@ -71,18 +72,21 @@ export class OverloadWatch implements Ending {
   }
 
   readonly #lookAfter = (): void => {
+    this.#timer = undefined;
     const { coordinator, room } = this.#watched;
     room.lookAtLimit();
     const isWaiting = coordinator.isPaused && this.#watched.isSomebodyWaiting;
-    const due = this.#episode.due(this.#loop.now, isWaiting);
+    const due = this.isActive ? this.#episode.due(this.#loop.now, isWaiting) : undefined;
+    let [isComplete, isRestored] = [false, false];
     if (coordinator.tryLock()) {
+      isComplete = coordinator.reserve.refill();
       // Files of its own are for afterwards: while clients are shed, slots are retaken faster than they are mended.
-      const isRestored = due === "end" ? coordinator.reserve.restore() : coordinator.reserve.refill();
+      isRestored = (due === "end" || !this.isActive) && coordinator.reserve.restore();
       coordinator.unlock();
-      if (due === "end" && isRestored) return this.#report("end");
     }
-    this.#timer = this.#loop.setTimer(TICK_MS, this.#lookAfter);
-    if (due === "summary") this.#report("summary");
+    // To open them takes a number that is free, which there may not be long after the episode.
+    if (!isRestored) this.#timer = this.#loop.setTimer(TICK_MS, this.#lookAfter);
+    if (due === "summary" || (due === "end" && isComplete)) this.#report(due);
   };
 
   #report(kind: OverloadEvent["kind"]): void {

@@ -195,6 +195,20 @@ function setSoft(soft: number): void {
   expect(setrlimit(RLIMIT.nofile, { ...(getrlimit(RLIMIT.nofile) as Rlimit), soft })).toBe(0);
 }
 
+/** Each of `count` descriptors, the reserve's and its keeper, has a file of its own. */
+function expectOwnFiles(count: number): void {
+  const isIdle = (fd: number) => readlinkSync(`/proc/self/fd/${fd}`) === "/dev/null";
+  // The highest of all. Those that share a file share its status flags.
+  const reserve = openNumbers().filter(isIdle).sort((a, b) => a - b).slice(-count);
+  expect(reserve.every((fd) => fcntl(fd, F.getfd, 0) === F.fdCloexec), "not inherited by children").toBe(true);
+  for (const fd of reserve) {
+    expect(fcntl(fd, F.setfl, O.nonblock)).toBe(0);
+    const flagged = reserve.filter((other) => (fcntl(other, F.getfl, 0) & O.nonblock) !== 0);
+    expect(flagged).toEqual([fd]);
+    fcntl(fd, F.setfl, 0);
+  }
+}
+
 /** The reserve of 1 and its keeper. */
 const RESERVED = 2;
 
@@ -476,9 +490,8 @@ describe.each(["level", "edge"] as const)(`Policy "shed", %s-triggered,`, (trigg
       }),
   );
 
-  test("after an episode the reserve is complete, and each descriptor has a file of its own", () => {
-    const isIdle = (fd: number) => readlinkSync(`/proc/self/fd/${fd}`) === "/dev/null";
-    return rig({ trigger, free: 5 + 2 + 1, overload: { headroom: 0, reserve: 4, slack: 0 }, clients: 40 }, (rig) => {
+  test("after an episode the reserve is complete, and each descriptor has a file of its own", () =>
+    rig({ trigger, free: 5 + 2 + 1, overload: { headroom: 0, reserve: 4, slack: 0 }, clients: 40 }, (rig) => {
       rig.arrive(12);
       rig.settle();
       expect(rig.counters.shed).toBeGreaterThan(0);
@@ -486,17 +499,27 @@ describe.each(["level", "edge"] as const)(`Policy "shed", %s-triggered,`, (trigg
       rig.pass(3_000);
       expect(rig.events.map(({ kind }) => kind)).toEqual(["start", "end"]);
       expect(rig.acceptor.reserveMissing).toBe(0);
-      // With the keeper, the highest of all. Those that share a file share its status flags.
-      const reserve = openNumbers().filter(isIdle).sort((a, b) => a - b).slice(-5);
-      expect(reserve.every((fd) => fcntl(fd, F.getfd, 0) === F.fdCloexec), "not inherited by children").toBe(true);
-      for (const fd of reserve) {
-        expect(fcntl(fd, F.setfl, O.nonblock)).toBe(0);
-        const flagged = reserve.filter((other) => (fcntl(other, F.getfl, 0) & O.nonblock) !== 0);
-        expect(flagged).toEqual([fd]);
-        fcntl(fd, F.setfl, 0);
-      }
-    });
-  });
+      expectOwnFiles(5);
+    }));
+
+  // It waited for files of its own, which a full table has no number for.
+  test("an episode ends once it is quiet, though the table is full; own files follow when there is room", () =>
+    rig({ trigger, ...full, clients: 24 }, (rig) => {
+      const kinds = () => rig.events.map(({ kind }) => kind);
+      rig.arrive(8);
+      rig.pass(3_000);
+      expect([rig.counters.shed, rig.served.length, freeNow()]).toEqual([6, 2, 0]);
+      expect(kinds()).toEqual(["start", "end"]);
+      expect([rig.acceptor.isOverloaded, rig.acceptor.reserveMissing]).toEqual([false, 0]);
+      rig.arrive(1);
+      rig.pass(3_000);
+      expect(kinds()).toEqual(["start", "end", "start", "end"]);
+      expect(rig.counters).toMatchObject({ shed: 7, episodes: 2 });
+      rig.release();
+      rig.pass(1_000);
+      expectOwnFiles(2);
+      expect(kinds()).toHaveLength(4);
+    }));
 });
 
 describe.each(["level", "edge"] as const)("reapIdle, %s-triggered,", (trigger) => {

@@ -205,6 +205,8 @@ export class World {
     if (this.#waiting() > 0 && (!this.#mayWait() || this.#hasRoom())) {
       this.fail(`${this.#waiting()} clients are stranded`);
     }
+    const isQuiet = this.#waiting() === 0 && this.#first.reserveMissing === 0;
+    if (isQuiet && this.#first.isOverloaded) this.fail("the episode does not end, though every place is taken");
 
     for (const client of this.#clients) if (client.state === "accepted") client.close();
     // Those who wait take the place of those who go: each release makes room for one, at once. Only who is refused for a

@@ -12,8 +12,8 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: "the reserve is not restored",
     file: "src/overload_watch.ts",
-    find: 'const isRestored = due === "end" ? coordinator.reserve.restore() : coordinator.reserve.refill();',
-    replace: "const isRestored = true;",
+    find: "&& coordinator.reserve.restore();",
+    replace: ";",
   },
   {
     name: "EMFILE is taken for EAGAIN",
@@ -96,8 +96,8 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   {
     name: "the end of an episode is not told",
     file: "src/overload_watch.ts",
-    find: 'if (due === "end" && isRestored) return this.#report("end");',
-    replace: 'if (due === "end" && isRestored) return;',
+    find: 'if (due === "summary" || (due === "end" && isComplete)) this.#report(due);',
+    replace: 'if (due === "summary") this.#report(due);',
   },
   {
     name: "what the client has sent is left unread",
