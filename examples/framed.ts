@@ -7,7 +7,7 @@
  *     bun examples/framed.ts --port 7008
  *     node examples/framed.ts --port 7008        # Node 26.9 or later
  */
-import { type Connection, LengthPrefixFramer, serve } from "../mod.ts";
+import { type Connection, FrameError, LengthPrefixFramer, serve } from "../mod.ts";
 import { runServer, serverOptions } from "./command_line.ts";
 
 runServer(() =>
@@ -25,6 +25,9 @@ runServer(() =>
     },
     drain(connection) {
       connection.resume();
+    },
+    close(_, error, reason) {
+      if (reason === "handler error" && !(error instanceof FrameError)) console.error(error); // a bug of ours
     },
   })
 );

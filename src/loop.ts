@@ -4,6 +4,8 @@ import { assert } from "./assert.ts";
 import { Batch } from "./batch.ts";
 import {
   BLOCKING_WAIT_MS,
+  ERRORS_MS,
+  ERRORS_TOLD,
   REARM_INTERVAL_MS,
   RECEIVE_BUFFER_BYTES,
   SLICE_MS,
@@ -67,7 +69,7 @@ export interface EventLoopOptions {
   /**
    * Receives what timers, tasks and internal sources throw, and what `close` handlers throw, or any handler of a
    * connection without one. What it throws itself leaves `turn` once the turn is over, and ends `run`. Default: a line
-   * on standard error.
+   * on standard error for each of the first ten in a minute.
    */
   onError?: (error: unknown) => void;
 }
@@ -110,6 +112,9 @@ export class EventLoop {
   readonly #timers: Timers = new Timers();
   readonly #waker: Waker;
   readonly #onError: (error: unknown) => void;
+  /** How many errors were logged, or left out, until `#errorsUntilMs`. */
+  #errors = 0;
+  #errorsUntilMs = 0;
   /** What `onError` threw in this turn. */
   readonly #thrown: unknown[] = [];
   #discardBuffer: Uint8Array | undefined;
@@ -556,8 +561,19 @@ export class EventLoop {
     else reject(errors[0]);
   }
 
+  /** Clients can make handlers fail as often as they like: that must not fill a disk. */
   #logError(error: unknown): void {
+    const now = this.#host.now();
+    if (now >= this.#errorsUntilMs) {
+      if (this.#errors > ERRORS_TOLD) {
+        this.#host.diagnose(`spillway: ${this.#errors - ERRORS_TOLD} more handlers failed until then`);
+      }
+      this.#errorsUntilMs = now + ERRORS_MS;
+      this.#errors = 0;
+    }
+    if (++this.#errors > ERRORS_TOLD) return;
     const text = error instanceof Error ? error.stack ?? `${error.name}: ${error.message}` : String(error);
     this.#host.diagnose(`spillway: a handler failed: ${text}`);
+    if (this.#errors === ERRORS_TOLD) this.#host.diagnose("spillway: others that fail in this minute are only counted");
   }
 }

@@ -386,6 +386,22 @@ describe("EventLoop, onError", () => {
     ]);
   });
 
+  test("a flood of errors is a few lines in a minute, and their number", () => {
+    const { loop, host } = manualLoop();
+    for (let i = 0; i < 1_000; i++) loop.report(i);
+    expect(host.lines).toHaveLength(11);
+    expect(host.lines.slice(-2)).toEqual([
+      "spillway: a handler failed: 9",
+      "spillway: others that fail in this minute are only counted",
+    ]);
+    host.clockMs += 60_000;
+    loop.report("later");
+    expect(host.lines.slice(11)).toEqual([
+      "spillway: 990 more handlers failed until then",
+      "spillway: a handler failed: later",
+    ]);
+  });
+
   test("EventLoop throws TypeError for an onError that is no function, and for options it does not know", () => {
     expect(() => new EventLoop({ onError: "log" as never })).toThrow(TypeError);
     expect(() => new EventLoop({ onerror: () => {} } as never)).toThrow('there is no option "onerror"');
