@@ -34,8 +34,8 @@ function expire(): void {
 }
 
 /**
- * Nothing but signals goes on beside the server, so it turns its loop itself, and waits in the kernel: that answers a
- * request in two thirds of the time that `loop.run()` takes, which has the runtime go on meanwhile.
+ * Nothing but signals goes on beside the server, so it turns its loop itself, and waits in the kernel: that answers
+ * sooner than `loop.run()`, which has the runtime go on meanwhile.
  */
 function drive(): void {
   if (isStopped) return void loop.close();
