@@ -641,11 +641,11 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
       if (queuedBytes <= this.#settings.lowWaterBytes) this.#extras?.deadlines?.over(nowMs, false);
     }
     this.#extras?.deadlines?.blocked(this.#nowMs, isBlocked);
+    if (lacksMemory) this.#retryLater();
     const waitsForRoom = isBlocked && !lacksMemory;
     if (waitsForRoom !== ((this.#interest & Interest.writable) !== 0)) {
       this.#setInterest(this.#interest ^ Interest.writable);
     }
-    if (lacksMemory) this.#retryLater();
     this.#count();
     if (this.#outbox?.isIdle) this.#giveOutbox();
   }

@@ -24,8 +24,8 @@ export interface Expiring {
   /** When bytes were received, or taken by the kernel, last. */
   readonly busyAtMs: number;
   /**
-   * A deadline has passed. Called as a timer of the loop, and again in the next turn if it returns false, as it may where
-   * it is to be `patient`: it is not to be over yet.
+   * A deadline has passed. Called as a timer of the loop, and again in the next turn if it returns false, as it may while
+   * `isPatient`: it is not to be over yet.
    */
   onDeadline(name: DeadlineName, isPatient: boolean): boolean;
 }
