@@ -131,11 +131,6 @@ export const THROTTLE_MS: number = 10;
 /** How long a connection waits that the kernel has no memory to send for: nothing tells when there is some. */
 export const NO_MEMORY_MS: number = 10;
 
-/** Errors of handlers that are logged within {@linkcode ERRORS_MS}, where nobody else is told. */
-export const ERRORS_TOLD: number = 10;
-/** See {@linkcode ERRORS_TOLD}. */
-export const ERRORS_MS: number = 60_000;
-
 /** Smallest buffer of a framer, and the largest that it keeps while it holds nothing: each connection has one. */
 export const FRAMER_MIN_BYTES: number = 256;
 /** See {@linkcode FRAMER_MIN_BYTES}. */

@@ -2,10 +2,9 @@ import { type Host, host as selectHost, type Parker } from "../ffi/host.ts";
 import { realSyscalls, type Syscalls } from "../ffi/syscalls.ts";
 import { assert } from "./assert.ts";
 import { Batch } from "./batch.ts";
+import { ErrorLog } from "./error_log.ts";
 import {
   BLOCKING_WAIT_MS,
-  ERRORS_MS,
-  ERRORS_TOLD,
   REARM_INTERVAL_MS,
   RECEIVE_BUFFER_BYTES,
   SLICE_MS,
@@ -112,9 +111,7 @@ export class EventLoop {
   readonly #timers: Timers = new Timers();
   readonly #waker: Waker;
   readonly #onError: (error: unknown) => void;
-  /** How many errors were logged, or left out, until `#errorsUntilMs`. */
-  #errors = 0;
-  #errorsUntilMs = 0;
+  readonly #errorLog: ErrorLog = new ErrorLog((line) => this.diagnose(`spillway: ${line}`));
   /** What `onError` threw in this turn. */
   readonly #thrown: unknown[] = [];
   #discardBuffer: Uint8Array | undefined;
@@ -561,19 +558,7 @@ export class EventLoop {
     else reject(errors[0]);
   }
 
-  /** Clients can make handlers fail as often as they like: that must not fill a disk. */
   #logError(error: unknown): void {
-    const now = this.#host.now();
-    if (now >= this.#errorsUntilMs) {
-      if (this.#errors > ERRORS_TOLD) {
-        this.#host.diagnose(`spillway: ${this.#errors - ERRORS_TOLD} more handlers failed until then`);
-      }
-      this.#errorsUntilMs = now + ERRORS_MS;
-      this.#errors = 0;
-    }
-    if (++this.#errors > ERRORS_TOLD) return;
-    const text = error instanceof Error ? error.stack ?? `${error.name}: ${error.message}` : String(error);
-    this.#host.diagnose(`spillway: a handler failed: ${text}`);
-    if (this.#errors === ERRORS_TOLD) this.#host.diagnose("spillway: others that fail in this minute are only counted");
+    this.#errorLog.log(error, this.#host.now());
   }
 }
