@@ -16,7 +16,7 @@ import {
   TICKS_PER_SECOND,
 } from "./support/processes.ts";
 import { needsProgram } from "./support/programs.ts";
-import { type Call, readTrace, tracedBy } from "./support/trace.ts";
+import { type Call, readTrace, tracedBy, withoutProcFiles } from "./support/trace.ts";
 
 const ECHO = "examples/echo.ts";
 const CLIENTS = 150;
@@ -141,12 +141,13 @@ describe.each(["level", "edge"])("a server with 64 descriptors, %s-triggered", (
     async function startTraced(...args: string[]): Promise<{ server: ServerProcess; accepts: () => Call[] }> {
       const file = inFolder(`${trigger}-${traces++}`);
       const names = ["accept4", "close", "dup3", "fcntl", "poll", "ppoll", "epoll_ctl", "epoll_wait", "epoll_pwait"];
+      names.push("open", "openat");
       const under = [...tracedBy(file, names), ...limited(LIMIT)];
       const server = await startServer(ECHO, [...ARGS, "--headroom", "0", ...args], { under });
       await sleep(SETTLING_MS); // only then can clients fill the table
       /** The calls of the thread that accepts. */
       const accepts = () => {
-        const calls = readTrace(file);
+        const calls = withoutProcFiles(readTrace(file));
         const thread = calls.find(({ name }) => name === "accept4")?.thread;
         return calls.filter((call) => call.thread === thread);
       };

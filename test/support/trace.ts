@@ -70,3 +70,19 @@ export function readTrace(file: string): Call[] {
   }
   return calls;
 }
+
+/**
+ * Without the files of /proc that a thread opens, and closes again: JavaScriptCore looks at /proc/self/statm when it has
+ * allocated much, on the very thread that runs our code, between any two calls of ours. `calls` are to have the names
+ * `open`, `openat` and `close`.
+ */
+export function withoutProcFiles(calls: readonly Call[]): Call[] {
+  const opened = new Set<string>();
+  return calls.filter(({ thread, name, args, result }) => {
+    if (/^open(at)?$/.test(name) && args.includes('"/proc/')) {
+      if (result >= 0) opened.add(`${thread} ${result}`);
+      return false;
+    }
+    return name !== "close" || !opened.delete(`${thread} ${args}`);
+  });
+}
