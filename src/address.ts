@@ -32,12 +32,16 @@ export function formatAddress(address: Address): string {
 /**
  * What the kernel is told of an address.
  *
- * @throws {TypeError} If the host is not an IP address (`"localhost"` stands for 127.0.0.1), or a path is not one.
+ * @throws {TypeError} If the host is not an IP address (`"localhost"` stands for 127.0.0.1), a path is not one, or the
+ * port is no number.
  * @throws {RangeError} If a path is too long, or the port is not 0 to 65535.
  */
 export function encodeAddress(action: string, address: Address): SockaddrFields {
   if (address.transport === "unix") return encodeUnix(action, address.path);
   const { hostname, port } = address;
+  if (typeof port !== "number") {
+    throw new TypeError(`Cannot ${action} on port ${String(port)}: it must be a number`);
+  }
   if (!Number.isInteger(port) || port < 0 || port > 65535) {
     throw new RangeError(`Cannot ${action} on port ${port}: it must be 0 to 65535`);
   }

@@ -315,8 +315,11 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
    *
    * Nothing else is read while a handler gives back: one that waits for the rest of a message keeps the bytes itself, as
    * framers do, or pauses. After `end` nothing is delivered any more.
+   *
+   * @throws {TypeError} If `bytes` is no Uint8Array.
    */
   unread(bytes: Uint8Array): void {
+    if (!(bytes instanceof Uint8Array)) throw new TypeError("Cannot unread: the bytes must be a Uint8Array");
     if (bytes.byteLength === 0 || this.#state === "closed") return;
     const extras = this.#needExtras();
     const before = extras.unread;

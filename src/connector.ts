@@ -13,7 +13,7 @@ import {
   resolveConnection,
 } from "./connection_options.ts";
 import { ATTEMPT_DELAY_MIN_MS, ATTEMPT_DELAY_MS, CONNECT_TIMEOUT_MS, TIMER_MAX_MS } from "./limits.ts";
-import { EventLoop } from "./loop.ts";
+import { EventLoop, loopOption } from "./loop.ts";
 import { functionOption, integerOption, knownOptions } from "./options.ts";
 import type { Timer } from "./timers.ts";
 
@@ -121,7 +121,7 @@ export class ConnectError extends AggregateError {
 export async function connect<T = undefined>(options: ConnectOptions<T>): Promise<Connection<T>> {
   knownOptions("connect", options, KNOWN_OPTIONS);
   const onError = functionOption("onError", options.onError);
-  let { loop } = options;
+  let loop = loopOption(options.loop);
   const plan: Plan<T> = {
     target: resolveTarget(options),
     timeoutMs: integerOption("timeoutMs", options.timeoutMs, CONNECT_TIMEOUT_MS, 0, TIMER_MAX_MS),

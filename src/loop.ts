@@ -15,7 +15,7 @@ import {
 } from "./limits.ts";
 import { LeakWatch } from "./leak_watch.ts";
 import { Lulls } from "./lulls.ts";
-import { booleanOption, functionOption, integerOption, knownOptions, numberOption } from "./options.ts";
+import { booleanOption, functionOption, integerOption, knownOptions, numberOption, requiredOption } from "./options.ts";
 import { Poller } from "./poller.ts";
 import { QueueBudget } from "./queue_budget.ts";
 import { ReceiveBuffer } from "./receive_buffer.ts";
@@ -305,7 +305,7 @@ export class EventLoop {
 
   /** Makes a waker, whose `onWake` runs on this loop when any thread wakes it. The caller closes it. */
   createWaker(onWake: () => void): Waker {
-    return new Waker(this.poller, functionOption("onWake", onWake), this.sys);
+    return new Waker(this.poller, functionOption("onWake", requiredOption("onWake", onWake)), this.sys);
   }
 
   /** UTF-8, as a new array. */
@@ -561,4 +561,10 @@ export class EventLoop {
   #logError(error: unknown): void {
     this.#errorLog.log(error, this.#host.now());
   }
+}
+
+/** `loop` if it is an event loop or undefined. */
+export function loopOption(loop: EventLoop | undefined): EventLoop | undefined {
+  if (loop === undefined || loop instanceof EventLoop) return loop;
+  throw new TypeError("Cannot use loop: it must be an EventLoop");
 }

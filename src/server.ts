@@ -16,7 +16,7 @@ import type { AcceptCounters } from "./counters.ts";
 import type { OverloadEvent } from "./episode.ts";
 import { IdleList } from "./idle_list.ts";
 import type { Trigger } from "./interest.ts";
-import { EventLoop } from "./loop.ts";
+import { EventLoop, loopOption } from "./loop.ts";
 import { functionOption, integerOption, knownOptions } from "./options.ts";
 import { OverloadLog } from "./overload_log.ts";
 import {
@@ -166,8 +166,9 @@ export class Server<T = undefined> {
     functionOption("logger", options.logger);
     this.#overloaded = this.#reporter(options);
     const places = listenersOf(options).map((listener) => this.#resolve(listener));
-    const isOwnLoop = options.loop === undefined;
-    this.loop = options.loop ?? new EventLoop({ onError });
+    const loop = loopOption(options.loop);
+    const isOwnLoop = loop === undefined;
+    this.loop = loop ?? new EventLoop({ onError });
     const open: OpenListener[] = [];
     const acceptors: Acceptor[] = [];
     try {

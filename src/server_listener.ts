@@ -59,7 +59,7 @@ export interface OpenListener {
 
 /** Makes or adopts a listener. One that cannot be used leaves nothing open, and an adopted one is the caller's still. */
 export function openListener(options: ListenerOptions, loop: EventLoop): OpenListener {
-  const { hostname, port, path, fd } = options;
+  const { hostname = "127.0.0.1", port, path, fd } = options;
   const given = Object.entries({ port, path, fd }).filter(([, value]) => value !== undefined).map(([name]) => name);
   if (given.length > 1) throw new TypeError(`Cannot serve on both ${given.join(" and ")}: give one of them`);
   const backlog = integerOption("backlog", options.backlog, BACKLOG, 1, 2 ** 31 - 1);
@@ -78,7 +78,7 @@ export function openListener(options: ListenerOptions, loop: EventLoop): OpenLis
   }
   const wanted: Address = path !== undefined
     ? { transport: "unix", path }
-    : { transport: "tcp", hostname: hostname ?? "127.0.0.1", port: port ?? 0 };
+    : { transport: "tcp", hostname, port: port === undefined ? 0 : port };
   const ownFd = listenOn(wanted, { backlog, reusePort }, loop.sys);
   const socketPath = path === undefined || path.startsWith("\0") ? undefined : path; // an abstract name is no file
   const canResetQueue = path === undefined && port !== undefined && port !== 0;

@@ -121,8 +121,14 @@ describe("encodeAddress(), ports", () => {
         new RangeError(`Cannot listen on port ${port}: it must be 0 to 65535`),
       );
     }
-    for (const port of ["80", null] as unknown[]) {
-      expect(() => encodeAddress("connect", tcp("127.0.0.1", port as number))).toThrow(RangeError);
+  });
+
+  // It was said to be out of range: "Cannot listen on port 8080: it must be 0 to 65535".
+  test("encodeAddress() throws TypeError for a port that is no number, such as one of the environment", () => {
+    for (const port of ["8080", "", null, 80n] as unknown[]) {
+      expect(() => encodeAddress("listen", tcp("127.0.0.1", port as number))).toThrow(
+        new TypeError(`Cannot listen on port ${port}: it must be a number`),
+      );
     }
   });
 });

@@ -444,6 +444,18 @@ describe("Connection.unread() and setHandlers()", () => {
       expect(r.log.length).toBeLessThan(100);
     }));
 
+  // As many zeros were delivered as an ArrayBuffer has bytes.
+  test("unread() refuses what is no Uint8Array, and changes nothing", () =>
+    rig({}, {}, ({ connection, loop, log }) => {
+      for (const chunk of [new ArrayBuffer(3), Int32Array.of(1), "text", undefined] as unknown[]) {
+        expect(() => connection.unread(chunk as Uint8Array)).toThrow(
+          new TypeError("Cannot unread: the bytes must be a Uint8Array"),
+        );
+      }
+      turnUntilQuiet(loop);
+      expect(log).toEqual(["open"]);
+    }));
+
   test("setHandlers() refuses what is no function, and keeps the old ones", () =>
     rig({}, {}, ({ connection, loop, peer, log }) => {
       expect(() => connection.setHandlers({ data: "echo" as never })).toThrow(/Cannot use data echo/);

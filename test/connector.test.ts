@@ -438,6 +438,7 @@ describe("connect() that cannot", () => {
       [{ port: 1, onError: 1 }, "Cannot use onError 1: it must be a function"],
       [{ port: 1, data: 1 }, "Cannot use data 1: it must be a function"],
       [{ port: 1, lowWaterBytes: -1 }, "Cannot use lowWaterBytes -1"],
+      [{ port: 1, loop: {} }, "Cannot use loop: it must be an EventLoop"],
       [{ port: 1, hostnam: "x" }, 'Cannot connect: there is no option "hostnam"'],
       [undefined, "Cannot connect: options must be an object"],
     ] as unknown as [ConnectOptions, string][],

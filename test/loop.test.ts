@@ -871,6 +871,7 @@ describe("EventLoop.close()", () => {
     expect(() => loop.runBlocking()).toThrow(RangeError);
     await expect(loop.run()).rejects.toThrow("Cannot run a closed event loop");
     expect(() => loop.createWaker(() => {})).toThrow(RangeError);
+    expect(() => loop.createWaker(undefined!)).toThrow("Cannot do without onWake: it must be given");
   });
 
   test("beforeClose() tells once, before the poller is closed, unless it was taken back", async () => {

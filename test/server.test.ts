@@ -106,7 +106,7 @@ describe("serve()", () => {
   test("checks every option at the boundary and leaves nothing open", async () => {
     expect(refused({ prot: 1 })).toBe('Cannot serve: there is no option "prot"');
     expect(refused({ port: 70000 })).toBe("Cannot listen on port 70000: it must be 0 to 65535");
-    expect(refused({ port: "80" })).toContain("it must be 0 to 65535");
+    expect(refused({ port: "80" })).toBe("Cannot listen on port 80: it must be a number");
     expect(refused({ hostname: "example.com" })).toContain("it must be an IPv4 or IPv6 address");
     expect(refused({ port: 1, path: "/x" })).toBe("Cannot serve on both port and path: give one of them");
     expect(refused({ path: "" })).toContain("must be a path");
@@ -127,6 +127,10 @@ describe("serve()", () => {
     expect(refused({ data: 5 })).toContain("it must be a function");
     expect(refused({ highWaterBytes: "1" })).toContain("it must be a number");
     expect(refused({ onError: 1 })).toContain("it must be a function");
+    // null was taken for nothing: for any port, which the ladder took for a chosen one, and for a loop that nobody runs.
+    expect(refused({ port: null })).toBe("Cannot listen on port null: it must be a number");
+    expect(refused({ hostname: null })).toContain("it must be an IPv4 or IPv6 address");
+    for (const loop of [null, {}]) expect(refused({ loop })).toBe("Cannot use loop: it must be an EventLoop");
     expect(() => serve(undefined as unknown as ServerOptions)).toThrow(TypeError);
     expect(() => serve({ port: 1, hostname: "203.0.113.1" })).toThrow(/returned EADDRNOTAVAIL/);
     await using server = serve({});
