@@ -121,7 +121,7 @@ export abstract class Framer {
    * one of no bytes, or for {@linkcode Framer.take}. Elsewhere it does nothing.
    */
   stop(): void {
-    this.#isStopped = true;
+    if (this.#phase === "in onFrame") this.#isStopped = true;
   }
 
   /**

@@ -92,6 +92,12 @@ describe("HeaderFramer", () => {
     }
   });
 
+  // It made the next frame the last of its push.
+  test("stop() from bodyBytes does nothing", () => {
+    const stopping: HeaderFramer = framer({ headerBytes: 1, bodyBytes: () => (stopping.stop(), 0) });
+    expect(push(stopping, bytes("abc"))).toHaveLength(3);
+  });
+
   test("HeaderFramer refuses a maximum below the header", () => {
     expect(() => framer({ headerBytes: 4, maxFrameBytes: 3 })).toThrow(
       new RangeError("Cannot use maxFrameBytes 3: it must be an integer, at least 4"),
