@@ -263,7 +263,8 @@ export class Server<T = undefined> {
    *
    * Settles when every descriptor is released and every `close` handler has run, with a loop of the server's own also
    * when that has ended. Called again, it returns the same promise; call it from outside the server's handlers, or do
-   * not wait for it there.
+   * not wait for it there. Rejects with what ended the loop; and with RangeError, everything released, where a loop of the
+   * caller's is closed before: then no handler is called any more.
    */
   stop(options: StopOptions = {}): Promise<void> {
     knownOptions("stop", options, ["timeoutMs"]);
@@ -342,11 +343,20 @@ export class Server<T = undefined> {
     return (event) => {
       try {
         const result: unknown = overloaded(event);
-        if (isPromise(result)) result.then(undefined, this.#onError);
+        if (isPromise(result)) result.then(undefined, (error: unknown) => this.#report(error));
       } catch (error) {
-        this.#onError(error);
+        this.#report(error);
       }
     };
+  }
+
+  /** To `onError`. What that throws ends the loop, though nobody may be there to catch it. */
+  #report(error: unknown): void {
+    try {
+      this.#onError(error);
+    } catch (thrown) {
+      this.loop.report(thrown);
+    }
   }
 
   /** For the log. */
@@ -379,17 +389,26 @@ export class Server<T = undefined> {
 
   async #stop(timeoutMs: number): Promise<void> {
     for (const listener of this.listeners) listener.close();
-    const told = new Promise<void>((resolve) => {
-      // One more turn, for the `close` handlers of those that went last.
-      this.#onEmpty = () => this.loop.post(resolve);
-    });
+    const told = Promise.withResolvers<void>();
+    // One more turn, for the `close` handlers of those that went last.
+    this.#onEmpty = () => this.loop.post(told.resolve);
+    // A loop of the caller's that is closed takes no more turns.
+    const abandon = () => {
+      this.#release();
+      told.reject(
+        new RangeError("Cannot tell of every close: the event loop was closed before the server had stopped"),
+      );
+    };
+    const forgetLoop = this.#finished === undefined ? this.loop.beforeClose(abandon) : undefined;
+    if (this.#finished === undefined && this.loop.isClosed) abandon();
     const timer = this.loop.setTimer(timeoutMs, () => this.#release());
     const connections = [...this.#connections];
     for (const connection of connections) connection.finish({ timeoutMs, reason: "stop" });
     if (connections.length === 0) this.#onEmpty!();
-    // A loop that ends meanwhile takes no more turns.
-    await (this.#finished === undefined ? told : Promise.race([told, this.#finished]));
+    // A loop of our own that ends meanwhile takes no more turns either.
+    await (this.#finished === undefined ? told.promise : Promise.race([told.promise, this.#finished]));
     timer.cancel();
+    forgetLoop?.();
     if (this.#finished === undefined) return;
     this.loop.stop();
     await this.#finished;

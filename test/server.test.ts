@@ -208,6 +208,26 @@ describe("Server", () => {
     client.socket.destroy();
   });
 
+  // It never settled: no turn came any more.
+  test("stop() releases everything and rejects where the caller's loop is closed before, or meanwhile", async () => {
+    for (const isBefore of [true, false]) {
+      const loop = new EventLoop();
+      const running = loop.run();
+      const server = serve({ ...ECHO, loop });
+      const client = new Client(server);
+      await until(() => server.connections.size === 1, "a client");
+      const stop = () =>
+        expect(server.stop()).rejects.toThrow(/^Cannot tell of every close: the event loop was closed/);
+      loop.stop();
+      await running;
+      const stopped = isBefore ? undefined : stop();
+      await loop.close();
+      await (stopped ?? stop());
+      expect([server.connections.size, server.listeners]).toEqual([0, []]);
+      await client.over;
+    }
+  });
+
   test("stop() twice is one stop, is legal in a handler, and refuses a wrong timeout", async () => {
     let stopped: Promise<void> | undefined;
     const server = serve({ data: () => void (stopped = server.stop()) });
@@ -384,6 +404,25 @@ describe("Server", () => {
     await until(() => errors.length === 2, "both");
     expect(errors).toEqual([new Error("thrown"), new Error("rejected")]);
     for (const { socket } of clients) socket.destroy();
+  });
+
+  // Nobody caught it: it ended the process, and not the loop.
+  test("what onError throws of what overloaded rejects with ends the loop", async () => {
+    const onError = (error: unknown) => {
+      throw error;
+    };
+    const loop = new EventLoop({ onError });
+    const running = loop.run();
+    const overloaded = () => Promise.reject(new Error("rejected"));
+    const server = serve({ ...ECHO, loop, onError, overloaded, maxConnections: 1 });
+    const clients = [new Client(server), new Client(server)];
+    await expect(running).rejects.toThrow("rejected");
+    for (const { socket } of clients) socket.destroy();
+    const runningOn = loop.run();
+    await server.stop();
+    loop.stop();
+    await runningOn;
+    await loop.close();
   });
 
   test("connections is live, and a connection may close any other", async () => {
