@@ -393,7 +393,8 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
    * of the turn.
    *
    * @param error Handed to the `close` handler.
-   * @param reason Handed to the `close` handler.
+   * @param reason Handed to the `close` handler. Unless it is `"close"`, a peer of whose bytes some are dropped sees a
+   * reset, as with a handler that throws.
    */
   close(error?: unknown, reason: CloseReason = "close"): void {
     if (this.#state === "closed") {
@@ -401,7 +402,10 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
       if (reason === "handler error") this.#report(error);
       return;
     }
+    const { bytesDropped } = this;
     this.#offerLast();
+    // Cut short by something else than the user's own `close`, it must not look like a stream that ended.
+    if (reason !== "close" && this.bytesDropped > bytesDropped) resetOnClose(this.#fd, this.#loop.sys);
     this.#release(reason, error);
   }
 
@@ -987,6 +991,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
       if (this.slot === -1) this.#register();
       else this.#loop.poller.modify(this, interest);
     } catch (error) {
+      if (this.queuedBytes > 0) resetOnClose(this.#fd, this.#loop.sys); // as in `#cutOff`
       this.#release("failure", error);
     }
   }

@@ -28,6 +28,7 @@ import {
   openListener,
   type ServerListener,
 } from "./server_listener.ts";
+import { resetOnClose } from "./socket.ts";
 
 /**
  * One of several places where a server listens, and how it serves those who connect there: options and handlers that are
@@ -78,7 +79,7 @@ export interface ServerOptions<T = undefined>
 
 /** Options for {@linkcode Server.stop}. */
 export interface StopOptions {
-  /** How long queued bytes may take to leave, in ms; 0 drops them. @default {5_000} */
+  /** How long queued bytes may take to leave, in ms, before they are dropped by a reset; 0 drops them. @default {5_000} */
   timeoutMs?: number;
 }
 
@@ -331,7 +332,10 @@ export class Server<T = undefined> {
     const oldest = this.#idle?.oldest;
     if (oldest === undefined || oldest.idleMs < minIdleMs) return -1;
     const message = "Cannot keep an idle connection: its descriptor is needed for somebody else (overload.reapIdle)";
-    return oldest.surrender(new ConnectionError("overload", message));
+    const { bytesDropped } = oldest;
+    const fd = oldest.surrender(new ConnectionError("overload", message));
+    if (oldest.bytesDropped > bytesDropped) resetOnClose(fd, this.loop.sys); // cut short, it must not look like an end
+    return fd;
   }
 
   /** Tells the user's handler, or writes lines. */

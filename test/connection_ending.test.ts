@@ -119,7 +119,26 @@ describe.each(["level", "edge"] as const)("Connection, %s-triggered, tells close
       r.loop.turn(0);
       expect(r.log.at(-1)).toBe("close ENOMEM");
       expect(r.reasons).toEqual(["failure"]);
+      expect(lastWord(r.peer)).toBe(-ERRNO.ECONNRESET[0]);
     });
+  });
+
+  // The peer read an end of stream, and could not know that something was missing.
+  test("a handler that throws while bytes are queued has the peer see a reset, and none where all is sent", async () => {
+    for (const isBehind of [true, false]) {
+      await rig({ trigger }, {
+        data() {
+          throw new Error("mine");
+        },
+      }, (r) => {
+        if (isBehind) block(r);
+        else r.connection.write("all of it");
+        send(r.peer, bytes("x"));
+        untilClosed(r);
+        expect(r.connection.bytesDropped > 0).toBe(isBehind);
+        expect(lastWord(r.peer)).toBe(isBehind ? -ERRNO.ECONNRESET[0] : 0);
+      });
+    }
   });
 });
 

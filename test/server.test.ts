@@ -198,14 +198,37 @@ describe("Server", () => {
     expect(clients.map(({ received }) => received.length)).toEqual([size, size]);
   });
 
-  test("stop() closes after timeoutMs who does not read", async () => {
-    const server = serve({ open: (connection) => void connection.write("x".repeat(20_000_000)) });
+  // It read an end of stream, and could not know that something was missing.
+  test.each([0, 20])("stop() resets after timeoutMs, %i, who does not read", async (timeoutMs) => {
+    const reasons: unknown[] = [];
+    const server = serve({
+      open: (connection) => void connection.write("x".repeat(20_000_000)),
+      close: (_, error, reason) => void reasons.push([error, reason]),
+    });
     const client = new Client(server);
     client.socket.pause();
     await until(() => server.connections.size === 1, "a client");
-    await server.stop({ timeoutMs: 20 });
+    await server.stop({ timeoutMs });
     expect(server.connections.size).toBe(0);
-    client.socket.destroy();
+    expect(reasons).toEqual([[undefined, "stop"]]);
+    client.socket.resume();
+    expect(await client.over).toBe("ECONNRESET");
+  });
+
+  test("who is given up for somebody else while bytes are queued for it sees a reset", async () => {
+    await using server = serve({
+      maxConnections: 1,
+      overload: { reapIdle: { minIdleMs: 0 } },
+      open: (connection) => void connection.write("x".repeat(20_000_000)),
+    });
+    const idle = new Client(server);
+    idle.socket.pause();
+    await until(() => server.connections.size === 1, "a client");
+    const other = new Client(server);
+    await until(() => server.counters.reaped === 1, "its end");
+    idle.socket.resume();
+    expect(await idle.over).toBe("ECONNRESET");
+    other.socket.destroy();
   });
 
   // It never settled: no turn came any more.
