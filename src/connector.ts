@@ -189,7 +189,13 @@ class Connector<T> {
       this.#fail(new RangeError(`Cannot ${actionOf(target)}: the event loop was closed meanwhile`))
     );
     if (timeoutMs > 0) this.#timeout = this.#loop.setTimer(timeoutMs, () => this.#fail(this.#timeoutError()));
-    signal?.addEventListener("abort", this.#abort);
+    try {
+      signal?.addEventListener("abort", this.#abort);
+    } catch (error) {
+      this.#fail(error);
+    }
+    // A signal that is not the platform's may call at once.
+    if (this.#isSettled) return this.#outcome.promise;
     if (isName(target)) this.#resolve(target);
     else this.#try([target]);
     return this.#outcome.promise;
@@ -393,7 +399,8 @@ function resolveDelay(value: number | undefined): number {
 }
 
 function resolveSignal(signal: AbortSignalLike | undefined): AbortSignalLike | undefined {
-  if (signal === undefined || typeof signal?.addEventListener === "function") return signal;
+  const isSignal = typeof signal?.addEventListener === "function" && typeof signal.removeEventListener === "function";
+  if (signal === undefined || isSignal) return signal;
   throw new TypeError(`Cannot use signal ${String(signal)}: it must be an AbortSignal`);
 }
 

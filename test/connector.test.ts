@@ -438,6 +438,7 @@ describe("connect() that cannot", () => {
       [{ port: 1, onError: 1 }, "Cannot use onError 1: it must be a function"],
       [{ port: 1, data: 1 }, "Cannot use data 1: it must be a function"],
       [{ port: 1, lowWaterBytes: -1 }, "Cannot use lowWaterBytes -1"],
+      [{ port: 1, signal: { aborted: false, addEventListener() {} } }, "it must be an AbortSignal"],
       [{ port: 1, loop: {} }, "Cannot use loop: it must be an EventLoop"],
       [{ port: 1, hostnam: "x" }, 'Cannot connect: there is no option "hostnam"'],
       [undefined, "Cannot connect: options must be an object"],
@@ -720,6 +721,28 @@ describe("connect() ends", () => {
       const { value } = await connect({ port: portOf(tcpListener()), signal, open: () => signal.abort("late") });
       expect(value!.state).toBe("open");
     }));
+
+  // They left a loop open, and a connection that belonged to nobody.
+  test.each(["throws", "calls at once"])("by a signal that is not the platform's, and %s", async (what) => {
+    const error = new Error("not the platform's");
+    const signal = {
+      aborted: false,
+      reason: error,
+      addEventListener(_: "abort", listener: () => void) {
+        if (what === "throws") throw error;
+        listener();
+      },
+      removeEventListener() {},
+    };
+    await scene({}, async ({ loop, connect }) => {
+      const opened: unknown[] = [];
+      const open = (connection: unknown) => void opened.push(connection);
+      expect(await connect({ port: portOf(tcpListener()), signal, open })).toEqual({ error });
+      for (let turns = 0; turns < 5; turns++) loop.turn(1);
+      expect(opened).toEqual([]);
+    });
+    await expect(connect({ port: portOf(tcpListener()), signal })).rejects.toBe(error);
+  });
 
   test("the timeout names addresses that failed before", async () => {
     const network = new FakeNetwork();
