@@ -1,5 +1,6 @@
 import { ChildProcess } from "node:child_process";
 import process from "node:process";
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
 // Bun 1.4.5's ChildProcess#channel lacks ref() and unref(), which the forks pool of Vitest 5.1 calls.
@@ -12,7 +13,16 @@ if (process.versions.bun) {
   };
 }
 
+const root = fileURLToPath(new URL(".", import.meta.url));
+
 export default defineConfig({
+  plugins: [{
+    name: "no cache of copies",
+    configureVitest({ defineCacheKeyGenerator }) {
+      // Vitest keeps what it compiles, for ever, and each run makes its copies of the sources (test/support/copies.ts) anew.
+      defineCacheKeyGenerator(({ id }) => id.startsWith(root) ? undefined : false);
+    },
+  }],
   test: {
     include: ["test/**/*.test.ts"],
     setupFiles: ["test/setup.ts"],
