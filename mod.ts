@@ -7,7 +7,12 @@
  * ```ts
  * import { serve } from "@spillway/epoll";
  *
- * const server = serve({ port: 7007, data: (connection, bytes) => connection.write(bytes) });
+ * const server = serve({
+ *   port: 7007,
+ *   data(connection, bytes) {
+ *     connection.write(bytes);
+ *   },
+ * });
  * console.log(`listening on ${server.url}`);
  * ```
  *

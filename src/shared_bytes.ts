@@ -5,8 +5,11 @@ import { host } from "../ffi/host.ts";
  * the last of them has sent it.
  *
  * ```ts
+ * import { serve, SharedBytes } from "@spillway/epoll";
+ *
+ * const server = serve({ port: 7007 });
  * const news = new SharedBytes("breaking\r\n");
- * for (const connection of subscribers) connection.write(news);
+ * for (const connection of server.connections) connection.write(news);
  * ```
  */
 export class SharedBytes {
