@@ -59,7 +59,7 @@ async function buildDeclarations() {
       })),
       { preferredConfigPath: "tsconfig.base.json" },
     ));
-    Object.keys(entries).forEach((name, i) => writeFileSync(join(out, `${name}.d.ts`), bundles[i]));
+    Object.keys(entries).forEach((name, i) => writeFileSync(join(out, `${name}.d.ts`), withLibrary(bundles[i])));
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -74,6 +74,11 @@ function alike(bundles) {
       (all, head, name) => classes.every((names) => names.has(name)) ? head : all,
     )
   );
+}
+
+/** With a reference to what TypeScript has in its libraries only from ESNext on: a project may name an older one. */
+function withLibrary(text) {
+  return text.includes("[Symbol.asyncDispose]") ? `/// <reference lib="esnext.disposable" />\n${text}` : text;
 }
 
 /**

@@ -53,6 +53,21 @@ const consumer = (entry: string, syscalls: string) =>
    serve({ port: "80" });
    export { loop, result, stopped };`;
 
+/** What the samples of the README leave out: the reader's own functions, and imports that were shown before. */
+const AROUND_SAMPLES = `
+  import type * as spillway from "spillway";
+  declare global {
+    const console: { log(...values: unknown[]): void };
+    const { LengthPrefixFramer, serve }: typeof spillway;
+    type LengthPrefixFramer = spillway.LengthPrefixFramer;
+    const control: spillway.ConnectionHandlers["data"];
+    const data: spillway.ConnectionHandlers["data"];
+    const signal: spillway.AbortSignalLike;
+    function answer(connection: spillway.Connection<LengthPrefixFramer>, frame: Uint8Array): void;
+    function handle(bytes: Uint8Array): void;
+    function log(...values: unknown[]): void;
+  }`;
+
 /** How this runtime runs a program that asks for nothing but what the README says. */
 const command = process.versions.bun
   ? [join(bin, "bun")]
@@ -185,12 +200,28 @@ describe("the npm package", () => {
   test("type-checks in Deno, and in TypeScript without the types of any runtime", async () => {
     writeFileSync(join(project, "consumer.ts"), consumer("spillway", "spillway/syscalls"));
     await run(join(bin, "deno"), ["check", "consumer.ts"], project);
-    // Not named tsconfig.json, which Deno would read. Declarations are checked too: skipLibCheck is off.
-    const language = { module: "NodeNext", target: "ES2024", lib: ["ES2024", "ESNext.Disposable"], types: [] };
-    const compilerOptions = { ...language, strict: true, noEmit: true };
-    writeFileSync(join(project, "tsconfig.check.json"), JSON.stringify({ compilerOptions, files: ["consumer.ts"] }));
-    await run(node, [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.check.json"], project);
+    await compile(["consumer.ts"]);
   });
+
+  test("type-checks as the README uses it", async () => {
+    writeFileSync(join(project, "around_samples.d.ts"), AROUND_SAMPLES);
+    const samples = [...readText("README.md").matchAll(/^```ts\n(.*?)^```$/gms)].map(([, sample], i) => {
+      // "export {}" makes a module of what imports nothing.
+      writeFileSync(join(project, `sample_${i}.ts`), `${sample!.replace("@spillway/epoll", "spillway")}export {};`);
+      return `sample_${i}.ts`;
+    });
+    expect(samples.length).toBeGreaterThan(0);
+    await compile(["around_samples.d.ts", ...samples]);
+  });
+
+  /** In TypeScript, with no more of the language than `consumer` needs, and without the types of any runtime. */
+  async function compile(files: string[]): Promise<void> {
+    // Not named tsconfig.json, which Deno would read. Declarations are checked too: skipLibCheck is off.
+    const language = { module: "NodeNext", target: "ES2024", lib: ["ES2024"], types: [] };
+    const compilerOptions = { ...language, strict: true, noEmit: true };
+    writeFileSync(join(project, "tsconfig.check.json"), JSON.stringify({ compilerOptions, files }));
+    await run(node, [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.check.json"], project);
+  }
 });
 
 describe("the JSR package", () => {
