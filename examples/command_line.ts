@@ -77,7 +77,8 @@ export function commandLine(
   own: OwnFlags = {},
   defaultRefuse: string = "fin",
 ): { options: ServingOptions; own: Readonly<Record<string, string | undefined>> } {
-  const flags = parse(process.argv.slice(2), own);
+  const ownFlags = Object.fromEntries(Object.keys(own).map((name) => [name, { type: "string" } as const]));
+  const flags = parseFlags({ ...ownFlags, ...FLAGS });
   if (flags.help) {
     const ownHelp = Object.values(own).map((line) => `  ${line}\n`).join("");
     console.log(
@@ -105,10 +106,10 @@ export function commandLine(
   return { options, own: flags as unknown as Readonly<Record<string, string | undefined>> };
 }
 
-function parse(given: string[], own: OwnFlags) {
-  const ownFlags = Object.fromEntries(Object.keys(own).map((name) => [name, { type: "string" } as const]));
+/** The flags of this process' command line; refuses others. */
+export function parseFlags<T extends NonNullable<ParseArgsConfig["options"]>>(options: T) {
   try {
-    return parseArgs({ args: given, options: { ...ownFlags, ...FLAGS }, strict: true }).values;
+    return parseArgs({ options, strict: true }).values;
   } catch (error) {
     return refuse((error as Error).message.replaceAll("\n", " ").replace(/\.$/, ""));
   }

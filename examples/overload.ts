@@ -13,7 +13,7 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { parseFlags, refuse } from "./command_line.ts";
 import type { ClientsReport } from "./overload_clients.ts";
 import { createScreen, type Figures, PHASES } from "./overload_screen.ts";
 import type { ServerReport } from "./overload_server.ts";
@@ -30,15 +30,23 @@ const RUNTIMES = {
   node: ["node", "--disable-warning=ExperimentalWarning"],
 };
 
-const { values: flags } = parseArgs({
-  options: { "runtime": { type: "string", default: "deno" }, "phase-ms": { type: "string", default: "3500" } },
+const flags = parseFlags({
+  "runtime": { type: "string", default: "deno" },
+  "phase-ms": { type: "string", default: "3500" },
+  "help": { type: "boolean", short: "h", default: false },
 });
-const runtime = flags.runtime as keyof typeof RUNTIMES;
-const phaseMs = Number(flags["phase-ms"]);
-if (!Object.hasOwn(RUNTIMES, runtime) || !(phaseMs > 0)) {
-  console.error("--runtime is deno, bun or node, and --phase-ms a number: how long each phase lasts");
-  process.exit(2);
+if (flags.help) {
+  console.log(`Usage: npm run demo -- [flags]
+
+  --runtime deno|bun|node  where the server and its clients run (deno)
+  --phase-ms N             how long each of the four phases lasts (3500)
+`);
+  process.exit(0);
 }
+const runtime = flags.runtime as keyof typeof RUNTIMES;
+if (!Object.hasOwn(RUNTIMES, runtime)) refuse(`--runtime is deno, bun or node, not "${runtime}"`);
+const phaseMs = Number(flags["phase-ms"]);
+if (!(phaseMs > 0 && phaseMs < Infinity)) refuse(`--phase-ms takes a number above 0, not "${flags["phase-ms"]}"`);
 
 const children = new Set<ChildProcess>();
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));

@@ -41,10 +41,26 @@ test("Ctrl-C ends the demo and its children", async () => {
   await until(() => children.every((pid) => !isAlive(pid)), "the end of the demo's children");
 });
 
-test("a flag that cannot be meant is refused with code 2", async () => {
-  const demo = start(DEMO, ["--runtime", "perl"], { permissions: "all" });
+test("--help says how the demo is used", async () => {
+  const demo = start(DEMO, ["--help"], { permissions: "all" });
+  expect(await demo.end()).toEqual({ code: 0, signal: null });
+  expect(demo.stdout).toMatch(
+    /^Usage: npm run demo -- \[flags\]\n\n {2}--runtime deno\|bun\|node .*\n {2}--phase-ms N .*\n/,
+  );
+  expect(demo.stderr).toBe("");
+});
+
+test.each([
+  [["--runtime", "perl"], '--runtime is deno, bun or node, not "perl"'],
+  [["--phase-ms", "0"], '--phase-ms takes a number above 0, not "0"'],
+  [["--phase-ms", "1e999"], '--phase-ms takes a number above 0, not "1e999"'],
+  [["--phases", "2"], "--phases"],
+  [["bun"], "Unexpected argument 'bun'"],
+])("%j is refused in one line, with code 2", async (args, reason) => {
+  const demo = start(DEMO, args, { permissions: "all" });
   expect(await demo.end()).toEqual({ code: 2, signal: null });
-  expect(demo.stderr).toMatch(/^--runtime is deno, bun or node/);
+  expect(demo.stderr).toContain(reason);
+  expect(demo.stderr).toMatch(/^[^\n]+ \(--help lists the flags\)\n$/);
 });
 
 /** Processes that `pid` started. */
