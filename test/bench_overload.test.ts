@@ -55,3 +55,22 @@ test.each([["level", "fin"], ["edge", "fin"], ["farewell", "farewell"]] as const
     expect(result.early!.survives).toBe(true);
   },
 );
+
+test("bench/overload says with --help how it is used", async () => {
+  const harness = start("bench/overload/main.ts", ["--help"], { permissions: "all" });
+  expect(await harness.end()).toEqual({ code: 0, signal: null });
+  expect(harness.stdout).toMatch(/^Usage: npm run bench:overload -- \[options\]\n/);
+});
+
+test.each([
+  [["--bogus"], "Unknown option '--bogus'"],
+  [["deno"], "Unexpected argument 'deno'"],
+  [["--rounds", "x"], '--rounds takes a whole number, not "x"'],
+  [["--limit", "100"], "Nobody to measure: limits are 64,48,32"],
+  [["--only", "perl"], "Nobody to measure: "],
+])("bench/overload refuses %j in one line, with code 2", async (args, reason) => {
+  const harness = start("bench/overload/main.ts", args, { permissions: "all" });
+  expect(await harness.end()).toEqual({ code: 2, signal: null });
+  expect(harness.stderr).toContain(reason);
+  expect(harness.stderr).toMatch(/^[^\n]+ \(--help says more\)\n$/);
+});

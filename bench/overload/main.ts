@@ -14,23 +14,31 @@ import { measure, type Plan, type Result } from "./measures.ts";
 import { killServers } from "./server_process.ts";
 import { formatTable, misses } from "./table.ts";
 
-const { values } = parseArgs({
-  options: {
-    quick: { type: "boolean", default: false },
-    /** Contestants whose name contains this; several times for several. */
-    only: { type: "string", multiple: true, default: [""] },
-    limit: { type: "string" },
-    excess: { type: "string" },
-    rounds: { type: "string" },
-    "window-ms": { type: "string" },
-    "storm-ms": { type: "string" },
-    episodes: { type: "string" },
-    json: { type: "string" },
-  },
-});
-
 const LIMITS = [64, 48, 32];
 const FLOODS = [150, 1];
+
+const USAGE = `Usage: npm run bench:overload -- [options]
+
+Has servers run out of descriptors, Spillway's beside the runtimes' own, and prints a table of what became of them and
+their clients for each descriptor limit and flood.
+
+  --quick              each variant somewhere, not everywhere: about 2 minutes instead of 45
+  --only NAME          only contestants whose name contains this, such as "bun: Spillway"; several times for several
+  --limit N            only with this descriptor limit: ${LIMITS.join(", ")}
+  --excess N           only with so many clients too many: ${FLOODS.join(", ")}
+  --rounds N           windows without a flood and in one, of each contestant
+  --window-ms N        how long each of them lasts
+  --storm-ms N         how long those who were refused try again and again; 0 leaves that out
+  --episodes N         how often overload comes and goes; 0 leaves that out
+  --json FILE          where the results go
+  --help               this
+`;
+
+const values = parse();
+if (values.help) {
+  process.stdout.write(USAGE);
+  process.exit(0);
+}
 
 type Run = readonly [Contestant, Plan];
 
@@ -81,19 +89,50 @@ function quickRuns(): Run[] {
 
 /** The runs that the command line asks for. */
 function chosenRuns(): Run[] {
-  const number = (text: string | undefined) => text === undefined ? undefined : Number(text);
-  const [limit, excess] = [number(values.limit), number(values.excess)];
+  const [limit, excess] = [integer("limit"), integer("excess")];
   const runs = values.quick && limit === undefined && excess === undefined ? quickRuns() : fullRuns();
   return runs
     .filter(([{ name }]) => values.only.some((part) => name.includes(part)))
     .filter(([, plan]) => (limit ?? plan.limit) === plan.limit && (excess ?? plan.excess) === plan.excess)
     .map(([contestant, plan]): Run => [contestant, {
       ...plan,
-      rounds: number(values.rounds) ?? plan.rounds,
-      windowMs: number(values["window-ms"]) ?? plan.windowMs,
-      stormMs: number(values["storm-ms"]) ?? plan.stormMs,
-      episodes: number(values.episodes) ?? plan.episodes,
+      rounds: integer("rounds") ?? plan.rounds,
+      windowMs: integer("window-ms") ?? plan.windowMs,
+      stormMs: integer("storm-ms") ?? plan.stormMs,
+      episodes: integer("episodes") ?? plan.episodes,
     }]);
+}
+
+function parse() {
+  try {
+    return parseArgs({
+      options: {
+        quick: { type: "boolean", default: false },
+        only: { type: "string", multiple: true, default: [""] },
+        limit: { type: "string" },
+        excess: { type: "string" },
+        rounds: { type: "string" },
+        "window-ms": { type: "string" },
+        "storm-ms": { type: "string" },
+        episodes: { type: "string" },
+        json: { type: "string" },
+        help: { type: "boolean", short: "h", default: false },
+      },
+    }).values;
+  } catch (error) {
+    return refuse((error as Error).message.split(/\.\s/)[0]!);
+  }
+}
+
+function integer(name: "limit" | "excess" | "rounds" | "window-ms" | "storm-ms" | "episodes"): number | undefined {
+  const text = values[name];
+  if (text === undefined || /^\d+$/.test(text)) return text === undefined ? undefined : Number(text);
+  return refuse(`--${name} takes a whole number, not "${text}"`);
+}
+
+function refuse(reason: string): never {
+  console.error(`${reason} (--help says more)`);
+  process.exit(2);
 }
 
 process.on("exit", killServers);
@@ -103,10 +142,8 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 
 const runs = chosenRuns();
 if (runs.length === 0) {
-  console.error(
-    `Nobody to measure: limits are ${LIMITS}, floods ${FLOODS}, and --only is part of a name such as "bun: Spillway"`,
-  );
-  process.exit(2);
+  const names = [...new Set(CONTESTANTS.map(({ name }) => name))].join("; ");
+  refuse(`Nobody to measure: limits are ${LIMITS}, floods ${FLOODS}, and --only is part of a name: ${names}`);
 }
 const results: Result[] = [];
 for (const [i, [contestant, plan]] of runs.entries()) {
