@@ -99,8 +99,8 @@ export class Episode {
 }
 
 const WHAT: Readonly<Record<OverloadCause, string>> = {
-  "descriptors": "out of file descriptors",
-  "headroom": "out of file descriptors but those kept for the runtime",
+  "descriptors": "out of file descriptors (limit $)",
+  "headroom": "out of file descriptors but those kept for the runtime (limit $)",
   "system descriptors": "the system is out of file descriptors",
   "maxConnections": "maxConnections reached",
   "watches": "out of epoll watches",
@@ -111,13 +111,14 @@ const WHAT: Readonly<Record<OverloadCause, string>> = {
 /** One line for a log. */
 export function formatOverload(event: OverloadEvent, where: string): string {
   const { kind, cause, durationMs, served, refused, waiting, connections, limit, cure } = event;
+  const what = WHAT[cause].replace("$", `${limit}`);
   const counts = `${refused} refused, ${served} served, ${connections} connected, ${waiting ?? "?"} waiting`;
   const seconds = (durationMs / 1000).toFixed(1);
   switch (kind) {
     case "start":
-      return `overload on ${where}: ${WHAT[cause]} (limit ${limit}); ${counts}; cure: ${cure}`;
+      return `overload on ${where}: ${what}; ${counts}; cure: ${cure}`;
     case "summary":
-      return `overload on ${where} for ${seconds} s: ${WHAT[cause]} (limit ${limit}); ${counts}; cure: ${cure}`;
+      return `overload on ${where} for ${seconds} s: ${what}; ${counts}; cure: ${cure}`;
     case "end":
       return `overload on ${where} is over after ${seconds} s: ${counts}`;
   }

@@ -126,10 +126,14 @@ describe("Episode.event()", () => {
   });
 });
 
+// The descriptor limit stood behind every cause: "maxConnections reached (limit 19984)", where 3 were allowed.
 const CURES: Readonly<Record<OverloadCause, [what: string, cure: string]>> = {
-  "descriptors": ["out of file descriptors", "raise the descriptor limit (ulimit -n, or LimitNOFILE= of systemd)"],
+  "descriptors": [
+    "out of file descriptors (limit 64)",
+    "raise the descriptor limit (ulimit -n, or LimitNOFILE= of systemd)",
+  ],
   "headroom": [
-    "out of file descriptors but those kept for the runtime",
+    "out of file descriptors but those kept for the runtime (limit 64)",
     "raise the descriptor limit (ulimit -n, or LimitNOFILE= of systemd)",
   ],
   "system descriptors": ["the system is out of file descriptors", "sysctl fs.file-max"],
@@ -148,7 +152,7 @@ describe("formatOverload()", () => {
       const start = episode.event("start", 0, FIGURES);
       expect(start.cure).toContain(cure);
       expect(formatOverload(start, "tcp://127.0.0.1:7007")).toBe(
-        `overload on tcp://127.0.0.1:7007: ${what} (limit 64); 1234 refused, 3 served, 50 connected, 7 waiting; ` +
+        `overload on tcp://127.0.0.1:7007: ${what}; 1234 refused, 3 served, 50 connected, 7 waiting; ` +
           `cure: ${start.cure}`,
       );
       const summary = formatOverload(episode.event("summary", SUMMARY_MS, FIGURES), "tcp://127.0.0.1:7007");
