@@ -34,8 +34,8 @@ export class Room {
     throw new RangeError(
       `Cannot accept connections: of ${limit} descriptors ${
         limit - free
-      } are taken and ${this.headroom} kept free for ` +
-        `the runtime, which leaves none for a client; raise the limit (ulimit -n) or lower headroom`,
+      } are taken or about to be, and ${this.headroom} kept free ` +
+        `for the runtime, which leaves none for a client; raise the limit (ulimit -n) or lower headroom`,
     );
   }
 

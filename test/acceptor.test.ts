@@ -508,7 +508,7 @@ describe("Acceptor", () => {
         new Acceptor(loop, { fd: listener, backlog: 16, canResetQueue: false }, { overload: { headroom: 12 } }, NOBODY);
       expect(start).toThrow(RangeError);
       expect(start).toThrow(
-        /^Cannot accept connections: of \d+ descriptors \d+ are taken and 12 kept free .*; raise the limit \(ulimit -n\)/,
+        /^Cannot accept connections: of \d+ descriptors \d+ are taken or about to be, and 12 kept free .*; raise the limit \(ulimit -n\)/,
       );
     });
     await loop.close();
