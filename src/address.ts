@@ -1,5 +1,6 @@
 import { type SockaddrFields, UNIX_PATH_MAX_BYTES } from "../ffi/layout.ts";
 import { host } from "../ffi/host.ts";
+import { shown } from "./options.ts";
 
 /** Where a TCP listener or peer is. */
 export interface TcpAddress {
@@ -30,7 +31,7 @@ export function formatAddress(address: Address): string {
 }
 
 /**
- * What the kernel is told of an address.
+ * What the kernel is told of an address, on or to which `action` is to be done.
  *
  * @throws {TypeError} If the host is not an IP address (`"localhost"` stands for 127.0.0.1), a path is not one, or the
  * port is no number.
@@ -40,10 +41,10 @@ export function encodeAddress(action: string, address: Address): SockaddrFields 
   if (address.transport === "unix") return encodeUnix(action, address.path);
   const { hostname, port } = address;
   if (typeof port !== "number") {
-    throw new TypeError(`Cannot ${action} on port ${String(port)}: it must be a number`);
+    throw new TypeError(`Cannot ${action} port ${shown(port)}: it must be a number`);
   }
   if (!Number.isInteger(port) || port < 0 || port > 65535) {
-    throw new RangeError(`Cannot ${action} on port ${port}: it must be 0 to 65535`);
+    throw new RangeError(`Cannot ${action} port ${port}: it must be 0 to 65535`);
   }
   // RFC 6761 keeps the name for the loopback interface; every other name takes a resolver, which may block.
   const text = hostname === "localhost" ? "127.0.0.1" : hostname;
@@ -51,7 +52,7 @@ export function encodeAddress(action: string, address: Address): SockaddrFields 
   if (ipv4 !== undefined) return { family: "inet", address: ipv4, port };
   const ipv6 = typeof text === "string" ? parseIpv6(text) : undefined;
   if (ipv6 !== undefined) return { family: "inet6", address: ipv6.address, port, scopeId: ipv6.scopeId };
-  throw new TypeError(`Cannot ${action} on ${JSON.stringify(hostname)}: it must be an IPv4 or IPv6 address`);
+  throw new TypeError(`Cannot ${action} ${JSON.stringify(hostname)}: it must be an IPv4 or IPv6 address`);
 }
 
 /** Whether `text` is an IPv4 or IPv6 address; of all the ways to write one only those that no two readers read differently. */
@@ -61,11 +62,13 @@ export function isIpAddress(text: string): boolean {
 
 function encodeUnix(action: string, text: string): SockaddrFields {
   if (typeof text !== "string" || text === "" || (text.indexOf("\0", 1) !== -1 && text[0] !== "\0")) {
-    throw new TypeError(`Cannot ${action} on path ${JSON.stringify(text)}: it must be a path without NUL`);
+    throw new TypeError(
+      `Cannot ${action} path ${JSON.stringify(text)}: it must be a path, neither empty nor with a NUL in it`,
+    );
   }
   const path = host().encode(text);
   if (path.byteLength > UNIX_PATH_MAX_BYTES) {
-    throw new RangeError(`Cannot ${action} on a path of ${path.byteLength} bytes: at most ${UNIX_PATH_MAX_BYTES} fit`);
+    throw new RangeError(`Cannot ${action} a path of ${path.byteLength} bytes: at most ${UNIX_PATH_MAX_BYTES} fit`);
   }
   return { family: "unix", path };
 }

@@ -47,7 +47,7 @@ export class Attempt implements Source {
   start(): unknown {
     const { sys } = this.#loop;
     try {
-      const fields = encodeAddress("connect", this.address);
+      const fields = encodeAddress("connect to", this.address);
       this.#sockaddr = encodeSockaddr(fields);
       const fd = streamSocket(fields.family, sys);
       if (fd < 0) return new SystemError(this.#action, "socket", -fd, descriptorCure(-fd));

@@ -14,7 +14,7 @@ import {
 } from "./connection_options.ts";
 import { ATTEMPT_DELAY_MIN_MS, ATTEMPT_DELAY_MS, CONNECT_TIMEOUT_MS, TIMER_MAX_MS } from "./limits.ts";
 import { EventLoop, loopOption } from "./loop.ts";
-import { functionOption, integerOption, knownOptions } from "./options.ts";
+import { functionOption, integerOption, knownOptions, shown } from "./options.ts";
 import type { Timer } from "./timers.ts";
 
 /** The part of the platform's `AbortSignal` that is used here. */
@@ -370,7 +370,7 @@ function resolveTarget({ hostname, port, path }: Pick<ConnectOptions, "hostname"
     const other = hostname !== undefined ? "hostname" : port !== undefined ? "port" : undefined;
     if (other !== undefined) throw new TypeError(`Cannot connect to both path and ${other}: give one of them`);
     const target: Address = { transport: "unix", path };
-    encodeAddress("connect", target); // throws for what is no path
+    encodeAddress("connect to", target); // throws for what is no path
     return target;
   }
   if (port === undefined) throw new TypeError("Cannot connect: give the port to connect to, or the path of a socket");
@@ -401,7 +401,7 @@ function resolveDelay(value: number | undefined): number {
 function resolveSignal(signal: AbortSignalLike | undefined): AbortSignalLike | undefined {
   const isSignal = typeof signal?.addEventListener === "function" && typeof signal.removeEventListener === "function";
   if (signal === undefined || isSignal) return signal;
-  throw new TypeError(`Cannot use signal ${String(signal)}: it must be an AbortSignal`);
+  throw new TypeError(`Cannot use signal ${shown(signal)}: it must be an AbortSignal`);
 }
 
 /** Whether `target` is to be looked up. */

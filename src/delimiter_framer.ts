@@ -1,5 +1,5 @@
 import { FrameError, Framer } from "./framer.ts";
-import { booleanOption, integerOption, knownOptions, requiredOption } from "./options.ts";
+import { booleanOption, integerOption, knownOptions, requiredOption, shown } from "./options.ts";
 
 /** Options for {@linkcode DelimiterFramer}. */
 export interface DelimiterOptions {
@@ -90,7 +90,7 @@ export class DelimiterFramer extends Framer {
 
 function delimiterOption(value: Uint8Array | string): Uint8Array {
   if (typeof value !== "string" && !(value instanceof Uint8Array)) {
-    throw new TypeError(`Cannot use delimiter ${String(value)}: it must be a string or a Uint8Array`);
+    throw new TypeError(`Cannot use delimiter ${shown(value)}: it must be a string or a Uint8Array`);
   }
   const delimiter = typeof value === "string" ? asciiBytes(value) : Uint8Array.from(value);
   if (delimiter.byteLength === 0) throw new RangeError("Cannot use an empty delimiter: it must have a byte");

@@ -13,7 +13,7 @@ export function integerOption(
   max: number = Number.MAX_SAFE_INTEGER,
 ): number {
   if (value === undefined) return fallback;
-  if (typeof value !== "number") throw new TypeError(`Cannot use ${name} ${String(value)}: it must be a number`);
+  if (typeof value !== "number") throw new TypeError(`Cannot use ${name} ${shown(value)}: it must be a number`);
   if (!Number.isInteger(value) || value < min || value > max) {
     const range = max === Number.MAX_SAFE_INTEGER ? `at least ${min}` : `${min} to ${max}`;
     throw new RangeError(`Cannot use ${name} ${value}: it must be an integer, ${range}`);
@@ -30,7 +30,7 @@ export function numberOption(
   max: number,
 ): number {
   if (value === undefined) return fallback;
-  if (typeof value !== "number") throw new TypeError(`Cannot use ${name} ${String(value)}: it must be a number`);
+  if (typeof value !== "number") throw new TypeError(`Cannot use ${name} ${shown(value)}: it must be a number`);
   if (!(value >= min && value <= max)) throw new RangeError(`Cannot use ${name} ${value}: it must be ${min} to ${max}`);
   return value;
 }
@@ -38,7 +38,7 @@ export function numberOption(
 /** `value` if it is true or false, `fallback` if it is undefined. */
 export function booleanOption(name: string, value: boolean | undefined, fallback: boolean): boolean {
   if (value === undefined) return fallback;
-  if (typeof value !== "boolean") throw new TypeError(`Cannot use ${name} ${String(value)}: it must be a boolean`);
+  if (typeof value !== "boolean") throw new TypeError(`Cannot use ${name} ${shown(value)}: it must be a boolean`);
   return value;
 }
 
@@ -55,7 +55,7 @@ export function choiceOption<T extends string>(name: string, value: T | undefine
 /** `value` if it is a function or undefined. */
 export function functionOption<T>(name: string, value: T): T {
   if (value !== undefined && typeof value !== "function") {
-    throw new TypeError(`Cannot use ${name} ${String(value)}: it must be a function`);
+    throw new TypeError(`Cannot use ${name} ${shown(value)}: it must be a function`);
   }
   return value;
 }
@@ -68,4 +68,9 @@ export function knownOptions(action: string, options: object, known: readonly st
   for (const key of Object.keys(options)) {
     if (!known.includes(key)) throw new TypeError(`Cannot ${action}: there is no option "${key}"`);
   }
+}
+
+/** `value` as it would be written: `"80"` is no number, which 80 would not show. */
+export function shown(value: unknown): string {
+  return typeof value === "string" ? JSON.stringify(value) : String(value);
 }

@@ -1,4 +1,4 @@
-import { choiceOption, integerOption, knownOptions } from "./options.ts";
+import { integerOption, knownOptions, shown } from "./options.ts";
 import type { Refuse } from "./refusal.ts";
 import { RESERVE_MAX } from "./reserve.ts";
 
@@ -78,7 +78,7 @@ export function resolveOverload(options: OverloadOptions = {}): OverloadSettings
   const { refuse = "fin", reapIdle } = options;
   if (typeof refuse !== "string" && !(refuse instanceof Uint8Array)) {
     throw new TypeError(
-      `Cannot use refuse ${String(refuse)}: it must be "fin", "rst", a farewell text or a Uint8Array`,
+      `Cannot use refuse ${shown(refuse)}: it must be "fin", "rst", a farewell text or a Uint8Array`,
     );
   }
   if (reapIdle !== undefined) knownOptions("set reapIdle", reapIdle, ["minIdleMs", "perTurn"]);
@@ -103,7 +103,8 @@ function optionalInteger(name: string, value: number | undefined, max: number): 
 
 function resolvePolicy(policy: OverloadPolicy = "shed"): OverloadPolicy {
   if (typeof policy !== "object" || policy === null) {
-    return choiceOption<"shed" | "wait">("policy", policy, ["shed", "wait"]);
+    if (policy === "shed" || policy === "wait") return policy;
+    throw new TypeError(`Cannot use policy ${shown(policy)}: it must be "shed", "wait" or { graceMs }`);
   }
   knownOptions("set policy", policy, ["graceMs"]);
   return { graceMs: requiredInteger("policy.graceMs", policy.graceMs, 2 ** 31 - 1) };

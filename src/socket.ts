@@ -43,7 +43,7 @@ export interface ListenOptions {
  * @throws {SystemError} If the kernel refuses: EADDRINUSE, EACCES, EADDRNOTAVAIL, EMFILE.
  */
 export function listenOn(address: Address, options: ListenOptions, sys: Syscalls = realSyscalls): number {
-  const fields = encodeAddress("listen", address);
+  const fields = encodeAddress("listen on", address);
   const sockaddr = encodeSockaddr(fields);
   const action = `listen on ${JSON.stringify(formatAddress(address))}`;
   const fd = expectValue(streamSocket(fields.family, sys), action, "socket");

@@ -9,7 +9,7 @@ const unix = (path: string): Address => ({ transport: "unix", path });
 /** Bytes of an IP address, or why there are none. */
 function parsed(hostname: string): number[] | string {
   try {
-    return [...(encodeAddress("listen", tcp(hostname)) as InetFields | Inet6Fields).address];
+    return [...(encodeAddress("listen on", tcp(hostname)) as InetFields | Inet6Fields).address];
   } catch (error) {
     return (error as Error).message;
   }
@@ -56,14 +56,14 @@ describe("encodeAddress(), IPv4", () => {
     ],
     ...["１.2.3.4", "example.com", "LOCALHOST", "localhost.", "*", "127.0.0.1:80", "127.0.0.1/8", "1.2.3.4%1"],
   ])("encodeAddress() throws TypeError for %j", (text) => {
-    expect(() => encodeAddress("listen", tcp(text))).toThrow(
+    expect(() => encodeAddress("listen on", tcp(text))).toThrow(
       new TypeError(`Cannot listen on ${JSON.stringify(text)}: it must be an IPv4 or IPv6 address`),
     );
   });
 
   test("encodeAddress() throws TypeError for a host that is no text", () => {
     for (const hostname of [undefined, null, 127, {}, ["127.0.0.1"]]) {
-      expect(() => encodeAddress("connect", tcp(hostname as string))).toThrow(TypeError);
+      expect(() => encodeAddress("connect to", tcp(hostname as string))).toThrow(TypeError);
     }
   });
 });
@@ -94,30 +94,30 @@ describe("encodeAddress(), IPv6", () => {
     ...["[::1]", "::1 ", " ::1", "::1\n", "::1/128", "[::1]:80", "::0x1"],
     ...["fe80::1%", "fe80::1%eth0", "fe80::1%-1", "fe80::1%1%2", "fe80::1%1.5", "%1", "fe80::1%0x1"],
   ])("encodeAddress() throws TypeError for %j", (text) => {
-    expect(() => encodeAddress("listen", tcp(text))).toThrow(
+    expect(() => encodeAddress("listen on", tcp(text))).toThrow(
       new TypeError(`Cannot listen on ${JSON.stringify(text)}: it must be an IPv4 or IPv6 address`),
     );
   });
 
   test("encodeAddress() reads a numeric zone: RFC 4007, section 11", () => {
-    expect(encodeAddress("listen", tcp("fe80::1%2", 80))).toEqual({
+    expect(encodeAddress("listen on", tcp("fe80::1%2", 80))).toEqual({
       family: "inet6",
       address: Uint8Array.from(groups(0xfe80, 0, 0, 0, 0, 0, 0, 1)),
       port: 80,
       scopeId: 2,
     });
-    expect(encodeAddress("listen", tcp("fe80::1"))).toMatchObject({ scopeId: 0 });
+    expect(encodeAddress("listen on", tcp("fe80::1"))).toMatchObject({ scopeId: 0 });
   });
 });
 
 describe("encodeAddress(), ports", () => {
   test("encodeAddress() takes 0 to 65535", () => {
-    for (const port of [0, 1, 65_535]) expect(encodeAddress("listen", tcp("::1", port))).toMatchObject({ port });
+    for (const port of [0, 1, 65_535]) expect(encodeAddress("listen on", tcp("::1", port))).toMatchObject({ port });
   });
 
   test("encodeAddress() throws RangeError for any other port", () => {
     for (const port of [-1, 65_536, 70_000, 1.5, NaN, Infinity]) {
-      expect(() => encodeAddress("listen", tcp("127.0.0.1", port))).toThrow(
+      expect(() => encodeAddress("listen on", tcp("127.0.0.1", port))).toThrow(
         new RangeError(`Cannot listen on port ${port}: it must be 0 to 65535`),
       );
     }
@@ -125,16 +125,16 @@ describe("encodeAddress(), ports", () => {
 
   // It was said to be out of range: "Cannot listen on port 8080: it must be 0 to 65535".
   test("encodeAddress() throws TypeError for a port that is no number, such as one of the environment", () => {
-    for (const port of ["8080", "", null, 80n] as unknown[]) {
-      expect(() => encodeAddress("listen", tcp("127.0.0.1", port as number))).toThrow(
-        new TypeError(`Cannot listen on port ${port}: it must be a number`),
+    for (const [port, text] of [["8080", '"8080"'], ["", '""'], [null, "null"], [80n, "80"]]) {
+      expect(() => encodeAddress("listen on", tcp("127.0.0.1", port as unknown as number))).toThrow(
+        new TypeError(`Cannot listen on port ${text}: it must be a number`),
       );
     }
   });
 });
 
 describe("encodeAddress(), Unix", () => {
-  const encoded = (path: string) => [...(encodeAddress("listen", unix(path)) as { path: Uint8Array }).path];
+  const encoded = (path: string) => [...(encodeAddress("listen on", unix(path)) as { path: Uint8Array }).path];
   const ascii = (text: string) => [...text].map((character) => character.charCodeAt(0));
 
   test("encodeAddress() reads a path, as UTF-8", () => {
@@ -150,10 +150,10 @@ describe("encodeAddress(), Unix", () => {
 
   test("encodeAddress() throws TypeError for what is no path", () => {
     for (const path of ["", "/run/x\0.sock", undefined, null, 5]) {
-      expect(() => encodeAddress("listen", unix(path as string))).toThrow(TypeError);
+      expect(() => encodeAddress("listen on", unix(path as string))).toThrow(TypeError);
     }
-    expect(() => encodeAddress("listen", unix("a\0b"))).toThrow(
-      'Cannot listen on path "a\\u0000b": it must be a path without NUL',
+    expect(() => encodeAddress("listen on", unix("a\0b"))).toThrow(
+      'Cannot listen on path "a\\u0000b": it must be a path, neither empty nor with a NUL in it',
     );
   });
 
@@ -196,7 +196,7 @@ describe("decodeAddress(), IPv6: RFC 5952", () => {
       unix("/run/x.sock"),
       unix("\0é"),
     ];
-    for (const address of addresses) expect(decodeAddress(encodeAddress("listen", address))).toEqual(address);
+    for (const address of addresses) expect(decodeAddress(encodeAddress("listen on", address))).toEqual(address);
   });
 
   test("decodeAddress() gives an unnamed Unix peer an empty path", () => {

@@ -594,7 +594,7 @@ describe("Connection", () => {
     expect(resolve({ highWaterBytes: 0 })).toThrow(/Cannot use highWaterBytes 0: it must be an integer, at least 1/);
     expect(resolve({ highWaterBytes: 10, lowWaterBytes: 10 })).toThrow(RangeError);
     expect(resolve({ trigger: "both" })).toThrow(/Cannot use trigger "both": it must be "level" or "edge"/);
-    expect(resolve({}, { data: "echo" })).toThrow(/Cannot use data echo: it must be a function/);
+    expect(resolve({}, { data: "echo" })).toThrow(/Cannot use data "echo": it must be a function/);
     expect(resolve({ allowHalfOpen: 1 })).toThrow(TypeError);
   });
 });

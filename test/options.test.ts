@@ -51,7 +51,7 @@ describe("integerOption()", () => {
     for (const value of ["5", null, true, 5n, Symbol("five"), [5]]) {
       expect(() => integerOption("backlog", untyped(value), 5, 1)).toThrow(TypeError);
     }
-    expect(() => integerOption("backlog", untyped("5"), 5, 1)).toThrow("Cannot use backlog 5: it must be a number");
+    expect(() => integerOption("backlog", untyped("5"), 5, 1)).toThrow('Cannot use backlog "5": it must be a number');
   });
 });
 
@@ -97,7 +97,7 @@ describe("functionOption()", () => {
 
   test("functionOption() throws TypeError for everything else", () => {
     for (const value of [null, "open", {}, 1]) expect(() => functionOption("open", value)).toThrow(TypeError);
-    expect(() => functionOption("open", "x")).toThrow("Cannot use open x: it must be a function");
+    expect(() => functionOption("open", "x")).toThrow('Cannot use open "x": it must be a function');
   });
 });
 

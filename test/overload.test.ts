@@ -115,14 +115,14 @@ describe("resolveOverload()", () => {
   });
 
   test.each<[string, unknown, string, string]>([
-    ["policy", "drop", "TypeError", `Cannot use policy "drop": it must be "shed" or "wait"`],
-    ["policy", 5, "TypeError", `Cannot use policy 5: it must be "shed" or "wait"`],
+    ["policy", "drop", "TypeError", `Cannot use policy "drop": it must be "shed", "wait" or { graceMs }`],
+    ["policy", 5, "TypeError", `Cannot use policy 5: it must be "shed", "wait" or { graceMs }`],
     ["policy", {}, "TypeError", "Cannot use policy.graceMs undefined: it must be a number"],
     ["policy", { graceMs: -1 }, "RangeError", "Cannot use policy.graceMs -1: it must be"],
     ["policy", { graceMs: 1, ms: 2 }, "TypeError", `Cannot set policy: there is no option "ms"`],
     ["refuse", 7, "TypeError", `Cannot use refuse 7: it must be "fin", "rst", a farewell text or a Uint8Array`],
     ["headroom", -1, "RangeError", "Cannot use headroom -1: it must be"],
-    ["headroom", "8", "TypeError", "Cannot use headroom 8: it must be a number"],
+    ["headroom", "8", "TypeError", 'Cannot use headroom "8": it must be a number'],
     ["reserve", 65, "RangeError", "Cannot use reserve 65: it must be an integer, 0 to 64"],
     ["reserve", 1.5, "RangeError", "Cannot use reserve 1.5: it must be"],
     ["slack", 4097, "RangeError", "Cannot use slack 4097: it must be an integer, 0 to 4096"],

@@ -106,7 +106,7 @@ describe("serve()", () => {
   test("checks every option at the boundary and leaves nothing open", async () => {
     expect(refused({ prot: 1 })).toBe('Cannot serve: there is no option "prot"');
     expect(refused({ port: 70000 })).toBe("Cannot listen on port 70000: it must be 0 to 65535");
-    expect(refused({ port: "80" })).toBe("Cannot listen on port 80: it must be a number");
+    expect(refused({ port: "80" })).toBe('Cannot listen on port "80": it must be a number');
     expect(refused({ hostname: "example.com" })).toContain("it must be an IPv4 or IPv6 address");
     expect(refused({ port: 1, path: "/x" })).toBe("Cannot serve on both port and path: give one of them");
     expect(refused({ path: "" })).toContain("must be a path");

@@ -16,7 +16,7 @@ const CLIENTS = 10;
 
 /** A client that the kernel has connected to `address`; nobody needs to accept it for that. */
 function clientOf(address: Address): number {
-  const fields = encodeAddress("connect", address);
+  const fields = encodeAddress("connect to", address);
   const client = own(socket(fields.family === "unix" ? AF.unix : AF.inet, SOCK.stream | SOCK.cloexec, 0));
   expect(outcome(connect(client, encodeSockaddr(fields)))).toBe(0);
   return client;

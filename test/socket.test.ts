@@ -44,7 +44,7 @@ function listener(address: Address, options = OPTIONS): number {
 
 /** A connection to `address`: the client's end and the listener's. */
 function connection(fd: number): [client: number, server: number] {
-  const fields = encodeAddress("connect", localAddress(fd));
+  const fields = encodeAddress("connect to", localAddress(fd));
   const family = { inet: AF.inet, inet6: AF.inet6, unix: AF.unix }[fields.family];
   const client = own(sys.socket(family, SOCK.stream | SOCK.cloexec, 0));
   expect(outcome(sys.connect(client, encodeSockaddr(fields)))).toBe(0);
@@ -163,7 +163,7 @@ describe("listenOn()", () => {
       expect(error.message).toContain(`"unix://${path}"`);
       for (let i = 0; i < 3; i++) {
         const client = own(sys.socket(AF.unix, SOCK.stream | SOCK.nonblock | SOCK.cloexec, 0));
-        sys.connect(client, encodeSockaddr(encodeAddress("connect", unix(path))));
+        sys.connect(client, encodeSockaddr(encodeAddress("connect to", unix(path))));
       }
     }
     own(sys.accept4(fd, SOCK.cloexec)); // it listens still
