@@ -1,3 +1,5 @@
+import { textOf } from "./error_text.ts";
+
 const LINES = 10;
 const INTERVAL_MS = 60_000;
 
@@ -24,8 +26,7 @@ export class ErrorLog {
       this.#errors = 0;
     }
     if (++this.#errors > LINES) return;
-    const text = error instanceof Error ? error.stack ?? `${error.name}: ${error.message}` : String(error);
-    this.#write(`a handler failed: ${text}`);
+    this.#write(`a handler failed: ${textOf(error)}`);
     if (this.#errors === LINES) this.#write("others that fail in this minute are only counted");
   }
 }

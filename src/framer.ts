@@ -1,3 +1,4 @@
+import { textOf } from "./error_text.ts";
 import { FRAMER_KEPT_BYTES, FRAMER_MIN_BYTES } from "./limits.ts";
 
 /** Why a stream cannot be cut into frames any further: see {@linkcode FrameError}. */
@@ -192,7 +193,7 @@ export abstract class Framer {
       if (end === -1 || (end > from && end <= to)) return end;
       throw new RangeError(`Cannot cut a frame: scan() returned ${end}, it must be -1, or ${from + 1} to ${to}`);
     } catch (error) {
-      this.#failure = error instanceof Error ? error : new FrameError("bad length", String(error), { cause: error });
+      this.#failure = error instanceof Error ? error : new FrameError("bad length", textOf(error), { cause: error });
       throw error;
     }
   }

@@ -14,6 +14,7 @@ import {
 import { type Connections, ConnectionTable } from "./connections.ts";
 import type { AcceptCounters } from "./counters.ts";
 import type { OverloadEvent } from "./episode.ts";
+import { textOf } from "./error_text.ts";
 import { IdleList } from "./idle_list.ts";
 import type { Trigger } from "./interest.ts";
 import { EventLoop, loopOption } from "./loop.ts";
@@ -387,7 +388,7 @@ export class Server<T = undefined> {
     try {
       this.loop.turn(0);
     } catch (error) {
-      this.loop.diagnose(`spillway: a handler failed while the server ended: ${String(error)}`);
+      this.loop.diagnose(`spillway: a handler failed while the server ended: ${textOf(error)}`);
     }
   }
 

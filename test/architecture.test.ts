@@ -43,6 +43,7 @@ const LEVELS: readonly (readonly string[])[] = [
     "src/overload.ts",
     "src/episode.ts",
     "src/overload_log.ts",
+    "src/error_text.ts",
     "src/error_log.ts",
     "src/token_bucket.ts",
     "src/shares.ts",

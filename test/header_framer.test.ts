@@ -85,6 +85,25 @@ describe("HeaderFramer", () => {
     }
   });
 
+  // Its text could not be had, and the framer went on in the middle of a frame.
+  test("what bodyBytes throws fails the framer, whatever it is", () => {
+    const failing = framer({
+      bodyBytes() {
+        throw Object.create(null);
+      },
+    });
+    for (let pushes = 0; pushes < 2; pushes++) {
+      let thrown: unknown;
+      try {
+        push(failing, bytes("abc"));
+      } catch (error) {
+        thrown = error;
+      }
+      if (pushes === 1) expect(thrown).toMatchObject({ code: "bad length" });
+      else expect(Object.getPrototypeOf(thrown)).toBe(null);
+    }
+  });
+
   test("bodyBytes can neither push nor take", () => {
     for (const call of [(f: HeaderFramer) => f.push(bytes(1), () => {}), (f: HeaderFramer) => f.take()]) {
       const reentrant: HeaderFramer = framer({ bodyBytes: () => Number(call(reentrant)) });

@@ -386,6 +386,17 @@ describe("EventLoop, onError", () => {
     ]);
   });
 
+  // Its text could not be had, which ended the loop, and with it the server.
+  test("onError takes what has no text by default, and the loop goes on", () => {
+    const { loop, host } = manualLoop();
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    for (const thrown of [Object.create(null), proxy, Symbol("odd")]) loop.post(() => fail(thrown));
+    loop.turn(0);
+    const line = "spillway: a handler failed: something of type object, which has no text";
+    expect(host.lines).toEqual([line, line, "spillway: a handler failed: Symbol(odd)"]);
+  });
+
   test("a flood of errors is a few lines in a minute, and their number", () => {
     const { loop, host } = manualLoop();
     for (let i = 0; i < 1_000; i++) loop.report(i);
