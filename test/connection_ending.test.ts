@@ -477,7 +477,7 @@ describe("Connection.unread() and setHandlers()", () => {
 
   test("setHandlers() refuses what is no function, and keeps the old ones", () =>
     rig({}, {}, ({ connection, loop, peer, log }) => {
-      expect(() => connection.setHandlers({ data: "echo" as never })).toThrow(/Cannot use data echo/);
+      expect(() => connection.setHandlers({ data: "echo" as never })).toThrow(/Cannot use data "echo"/);
       send(peer, bytes("x"));
       turnUntil(loop, () => log.includes("data 1"), "data");
     }));

@@ -456,7 +456,9 @@ describe("options that all framers take", () => {
       );
       const wrong = typeof value === "number" ? "1" : 1;
       expect(() => make({ ...options, [key]: wrong })).toThrow(TypeError);
-      expect(() => make({ ...options, [key]: wrong })).toThrow(`Cannot use ${key} 1: it must be`);
+      expect(() => make({ ...options, [key]: wrong })).toThrow(
+        `Cannot use ${key} ${JSON.stringify(wrong)}: it must be`,
+      );
     }
     for (const maxFrameBytes of [0, -1, 1.5, NaN, Infinity]) {
       expect(() => make({ ...options, maxFrameBytes })).toThrow(RangeError);

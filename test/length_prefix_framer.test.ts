@@ -86,6 +86,6 @@ describe("LengthPrefixFramer", () => {
       );
     }
     expect(() => framer({ littleEndian: 1 as never })).toThrow("Cannot use littleEndian 1: it must be a boolean");
-    expect(() => framer({ includesLength: "no" as never })).toThrow("Cannot use includesLength no");
+    expect(() => framer({ includesLength: "no" as never })).toThrow('Cannot use includesLength "no"');
   });
 });
