@@ -62,6 +62,9 @@ export function openListener(options: ListenerOptions, loop: EventLoop): OpenLis
   const { hostname = "127.0.0.1", port, path, fd } = options;
   const given = Object.entries({ port, path, fd }).filter(([, value]) => value !== undefined).map(([name]) => name);
   if (given.length > 1) throw new TypeError(`Cannot serve on both ${given.join(" and ")}: give one of them`);
+  if (options.hostname !== undefined && (path ?? fd) !== undefined) {
+    throw new TypeError(`Cannot serve on both ${given[0]} and hostname: only a port has one`);
+  }
   const backlog = integerOption("backlog", options.backlog, BACKLOG, 1, 2 ** 31 - 1);
   const reusePort = booleanOption("reusePort", options.reusePort, false);
   if (reusePort && (path ?? fd) !== undefined) {
