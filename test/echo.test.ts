@@ -167,7 +167,7 @@ describe.each(["level", "edge"])("echo, %s-triggered", (trigger) => {
     // That it is over is said a second later, if the server still runs by then.
     await endsWell(
       server,
-      /^spillway: overload on tcp:\S+: maxConnections reached [^\n]* 1 refused, [^\n]*\n(spillway: [^\n]* is over [^\n]*\n)?$/,
+      /^spillway: overload on tcp:\S+: maxConnections reached; 1 refused, [^\n]*\n(spillway: [^\n]* is over [^\n]*\n)?$/,
     );
   });
 

@@ -109,7 +109,9 @@ describe("serve()", () => {
     expect(refused({ port: "80" })).toBe('Cannot listen on port "80": it must be a number');
     expect(refused({ hostname: "example.com" })).toContain("it must be an IPv4 or IPv6 address");
     expect(refused({ port: 1, path: "/x" })).toBe("Cannot serve on both port and path: give one of them");
-    expect(refused({ path: "/x", hostname: "::1" })).toBe("Cannot serve on both path and hostname: only a port has one");
+    expect(refused({ path: "/x", hostname: "::1" })).toBe(
+      "Cannot serve on both path and hostname: only a port has one",
+    );
     expect(refused({ fd: 3, hostname: "::1" })).toContain("Cannot serve on both fd and hostname");
     expect(refused({ path: "" })).toContain("must be a path");
     expect(refused({ path: "/x", reusePort: true })).toBe(
