@@ -88,7 +88,9 @@ describe.each(["level", "edge"] as const)("loops of three threads, %s-triggered,
       const room = answered();
       expect(room).toBeLessThan(300);
       close(clients.filter(isServed).slice(0, 10));
-      await drive(clients, () => answered() >= room + 10, "ten who waited, in place of ten who left");
+      // Not all ten places need be left: each thread may have served one beyond the room, as it cannot know what the
+      // others accept at that moment, and the runtime may have opened a descriptor since.
+      await drive(clients, () => answered() >= room + 10 - threads, "those who waited, in place of ten who left");
       await untilAll(true);
       while (!clients.every((client) => client.isAnswered)) {
         const before = answered();
