@@ -402,10 +402,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
       if (reason === "handler error") this.#report(error);
       return;
     }
-    const { bytesDropped } = this;
-    this.#offerLast();
-    // Cut short by something else than the user's own `close`, it must not look like a stream that ended.
-    if (reason !== "close" && this.bytesDropped > bytesDropped) resetOnClose(this.#fd, this.#loop.sys);
+    this.#offerLast(reason);
     this.#release(reason, error);
   }
 
@@ -423,14 +420,14 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
   }
 
   /**
-   * As `close`, but leaves the descriptor open: it is the caller's now.
+   * As `close`, but leaves the descriptor open: it is the caller's now, and set to reset its peer where bytes were dropped.
    *
    * @param error Handed to the `close` handler, with the reason `"overload"`.
    * @returns The descriptor. The connection must not be closed yet.
    */
   surrender(error?: unknown): number {
     assert(this.#state !== "closed", "a connection that is surrendered has a descriptor");
-    this.#offerLast();
+    this.#offerLast("overload");
     this.#forget("overload", error);
     this.#onClosed(this, this.#fd);
     return this.#fd;
@@ -689,9 +686,13 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     outbox.give();
   }
 
-  /** What was written in this turn is offered once, corked or not. */
-  #offerLast(): void {
-    if (this.queuedBytes > 0) this.#needOutbox().close();
+  /** What was written in this turn is offered once, corked or not. What is left is dropped. */
+  #offerLast(reason: CloseReason): void {
+    if (this.queuedBytes === 0) return;
+    const { bytesDropped } = this;
+    this.#needOutbox().close();
+    // Cut short by something else than the user's own `close`, it must not look like a stream that ended.
+    if (reason !== "close" && this.bytesDropped > bytesDropped) resetOnClose(this.#fd, this.#loop.sys);
   }
 
   /**
@@ -932,10 +933,15 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
     return this.#loop.sys.recv(this.#fd, this.#loop.discardBuffer.subarray(0, 1), MSG.peek | MSG.dontwait) > 0;
   }
 
-  /** Ends it for a limit of ours. A stream that is cut short must not look like one that ended. */
+  /** Ends it for a limit of ours. */
   #cutOff(reason: CloseReason, message: string): void {
+    this.#cutShort(reason, new ConnectionError(reason, message));
+  }
+
+  /** Offers nothing more. A stream that is cut short must not look like one that ended. */
+  #cutShort(reason: CloseReason, error: unknown): void {
     if (this.queuedBytes > 0) resetOnClose(this.#fd, this.#loop.sys);
-    this.#release(reason, new ConnectionError(reason, message));
+    this.#release(reason, error);
   }
 
   #release(reason: CloseReason, error?: unknown): void {
@@ -991,8 +997,7 @@ export class Connection<T = undefined> implements Source, Token, Ending, Flushin
       if (this.slot === -1) this.#register();
       else this.#loop.poller.modify(this, interest);
     } catch (error) {
-      if (this.queuedBytes > 0) resetOnClose(this.#fd, this.#loop.sys); // as in `#cutOff`
-      this.#release("failure", error);
+      this.#cutShort("failure", error);
     }
   }
 

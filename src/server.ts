@@ -29,7 +29,6 @@ import {
   openListener,
   type ServerListener,
 } from "./server_listener.ts";
-import { resetOnClose } from "./socket.ts";
 
 /**
  * One of several places where a server listens, and how it serves those who connect there: options and handlers that are
@@ -333,10 +332,7 @@ export class Server<T = undefined> {
     const oldest = this.#idle?.oldest;
     if (oldest === undefined || oldest.idleMs < minIdleMs) return -1;
     const message = "Cannot keep an idle connection: its descriptor is needed for somebody else (overload.reapIdle)";
-    const { bytesDropped } = oldest;
-    const fd = oldest.surrender(new ConnectionError("overload", message));
-    if (oldest.bytesDropped > bytesDropped) resetOnClose(fd, this.loop.sys); // cut short, it must not look like an end
-    return fd;
+    return oldest.surrender(new ConnectionError("overload", message));
   }
 
   /** Tells the user's handler, or writes lines. */
