@@ -29,9 +29,9 @@ function openIdle(sys: Syscalls): number {
  * Idle descriptors to give up when the table is full: each buys one accept4(2). A keeper beside them stays open, to
  * retake a slot from: dup3(2) onto the accepted client closes it and holds its number, in one step.
  *
- * Between `release` and `retake` another thread of the process may take the number, and this one may for a moment:
- * JavaScriptCore reads /proc/self/statm now and then, between any two calls. A missing reserve is a state, not an
- * accident: `refill` when a descriptor may have become free.
+ * Between `release` and `retake` another thread of the process may take the number, and this one may for a moment: an
+ * engine may look at a file of /proc between any two calls. A missing reserve is a state, not an accident: `refill` when
+ * a descriptor may have become free.
  *
  * A slot that was retaken shares the keeper's file. That is fine against EMFILE, which is about numbers, and no help
  * against ENFILE, which is about files: `restore` gives each a file of its own again.
