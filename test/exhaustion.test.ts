@@ -1,5 +1,4 @@
 /** A server whose descriptors run out: the process survives, clients get an answer quickly, service resumes by itself. */
-import { readdirSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { allAnswered, drive, type EchoClient, summary } from "./support/clients.ts";
@@ -56,7 +55,7 @@ async function cpuPercent(server: ServerProcess): Promise<number> {
 
 /** Descriptors that count against `limit`: those with smaller numbers. */
 function used(server: ServerProcess, limit: number): number {
-  return readdirSync(`/proc/${server.pid}/fd`).filter((name) => Number(name) < limit).length;
+  return server.numbers.filter((fd) => fd < limit).length;
 }
 
 /** Clients that come one by one until no descriptor is left. */

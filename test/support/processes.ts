@@ -98,9 +98,14 @@ export class TestProcess {
     return line;
   }
 
+  /** The numbers of its descriptors. */
+  get numbers(): number[] {
+    return readdirSync(`/proc/${this.pid}/fd`).map(Number);
+  }
+
   /** How many descriptors it has open. A runtime opens some of its own at any time. */
   get descriptors(): number {
-    return readdirSync(`/proc/${this.pid}/fd`).length;
+    return this.numbers.length;
   }
 
   /** What each of its descriptors means, such as `"socket:[4711]"`: no other socket is ever called that. */
