@@ -1,6 +1,6 @@
 /** The command line of bench/main.ts. */
 import process from "node:process";
-import { parseArgs } from "node:util";
+import { parseFlags, refuse } from "./command_line.ts";
 import { SECTIONS } from "./sections.ts";
 import { WORKLOADS } from "./workloads.ts";
 
@@ -54,7 +54,18 @@ export interface Options {
 
 /** Reads the arguments of this process. Ends it where they cannot be meant, and after `--help`. */
 export function parseOptions(): Options {
-  const values = parse();
+  const values = parseFlags({
+    quick: { type: "boolean", default: false },
+    workload: { type: "string", multiple: true },
+    contestant: { type: "string", multiple: true },
+    rounds: { type: "string" },
+    seconds: { type: "string" },
+    connections: { type: "string", default: "20000" },
+    "bulk-mib": { type: "string" },
+    "no-compiler": { type: "boolean", default: false },
+    json: { type: "string" },
+    help: { type: "boolean", short: "h", default: false },
+  });
   if (values.help) {
     process.stdout.write(USAGE);
     process.exit(0);
@@ -93,27 +104,6 @@ export function surelyNamed<T extends { readonly name: string }>(
   return refuse(`Cannot measure --${option} ${wrong}: there are ${[...names].join("; ")}`);
 }
 
-function parse() {
-  try {
-    return parseArgs({
-      options: {
-        quick: { type: "boolean", default: false },
-        workload: { type: "string", multiple: true },
-        contestant: { type: "string", multiple: true },
-        rounds: { type: "string" },
-        seconds: { type: "string" },
-        connections: { type: "string", default: "20000" },
-        "bulk-mib": { type: "string" },
-        "no-compiler": { type: "boolean", default: false },
-        json: { type: "string" },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    }).values;
-  } catch (error) {
-    return refuse((error as Error).message.split(/\.\s/)[0]!);
-  }
-}
-
 function integer(name: string, text: string, most: number): number {
   const value = number(name, text, 1, most);
   return Number.isInteger(value) ? value : refuse(`Cannot use --${name} ${text}: it must be an integer`);
@@ -123,9 +113,4 @@ function number(name: string, text: string, least: number, most: number): number
   const value = Number(text);
   if (value >= least && value <= most) return value;
   return refuse(`Cannot use --${name} ${text}: it must be a number from ${least} to ${most.toLocaleString("en")}`);
-}
-
-function refuse(reason: string): never {
-  console.error(`${reason} (--help says more)`);
-  process.exit(2);
 }

@@ -8,7 +8,7 @@
 import { writeFileSync } from "node:fs";
 import { availableParallelism, loadavg } from "node:os";
 import process from "node:process";
-import { parseArgs } from "node:util";
+import { parseFlags, refuse } from "../command_line.ts";
 import { type Contestant, CONTESTANTS } from "./contestants.ts";
 import { measure, type Plan, type Result } from "./measures.ts";
 import { killServers } from "./server_process.ts";
@@ -34,7 +34,18 @@ their clients for each descriptor limit and flood.
   --help               this
 `;
 
-const values = parse();
+const values = parseFlags({
+  quick: { type: "boolean", default: false },
+  only: { type: "string", multiple: true, default: [""] },
+  limit: { type: "string" },
+  excess: { type: "string" },
+  rounds: { type: "string" },
+  "window-ms": { type: "string" },
+  "storm-ms": { type: "string" },
+  episodes: { type: "string" },
+  json: { type: "string" },
+  help: { type: "boolean", short: "h", default: false },
+});
 if (values.help) {
   process.stdout.write(USAGE);
   process.exit(0);
@@ -103,36 +114,10 @@ function chosenRuns(): Run[] {
     }]);
 }
 
-function parse() {
-  try {
-    return parseArgs({
-      options: {
-        quick: { type: "boolean", default: false },
-        only: { type: "string", multiple: true, default: [""] },
-        limit: { type: "string" },
-        excess: { type: "string" },
-        rounds: { type: "string" },
-        "window-ms": { type: "string" },
-        "storm-ms": { type: "string" },
-        episodes: { type: "string" },
-        json: { type: "string" },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    }).values;
-  } catch (error) {
-    return refuse((error as Error).message.split(/\.\s/)[0]!);
-  }
-}
-
 function integer(name: "limit" | "excess" | "rounds" | "window-ms" | "storm-ms" | "episodes"): number | undefined {
   const text = values[name];
   if (text === undefined || /^\d+$/.test(text)) return text === undefined ? undefined : Number(text);
   return refuse(`--${name} takes a whole number, not "${text}"`);
-}
-
-function refuse(reason: string): never {
-  console.error(`${reason} (--help says more)`);
-  process.exit(2);
 }
 
 process.on("exit", killServers);
